@@ -1,0 +1,185 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// ErrUnknown says that there is no client with the id.
+var ErrUnknown = errors.New("unknown client")
+
+// recordVersion is the schema version of stored registrations.
+const recordVersion = 1
+
+// idPrefix starts the ids that this server makes, so that they can never be
+// taken for the URL of a metadata document.
+const idPrefix = "mcp_"
+
+// UnusedLifetime is how long a registration lives that never led to a grant.
+const UnusedLifetime = 24 * time.Hour
+
+// Config of a directory.
+type Config struct {
+	Configured []*Client
+
+	// Policy of dynamic registration.
+	Policy HostPolicy
+
+	// ExpireAfter is how long a registration lives after its last use.
+	ExpireAfter time.Duration
+}
+
+// Directory finds clients and registers new ones.
+type Directory struct {
+	store      store.Store
+	prefix     string
+	cfg        Config
+	configured map[string]*Client
+}
+
+// NewDirectory keeps registrations in s below prefix.
+func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
+	d := &Directory{store: s, prefix: prefix + "client/", cfg: cfg, configured: make(map[string]*Client)}
+	for _, c := range cfg.Configured {
+		d.configured[c.ID] = c
+	}
+	return d
+}
+
+// record is the stored form of a registration.
+type record struct {
+	Version    int                  `json:"v"`
+	Issued     time.Time            `json:"issued"`
+	SecretHash []byte               `json:"secret_hash,omitempty"`
+	Metadata   oauth.ClientMetadata `json:"metadata"`
+}
+
+// Get returns the client with the id, or ErrUnknown. Another error means that
+// the store failed.
+func (d *Directory) Get(ctx context.Context, id string) (*Client, error) {
+	if c, ok := d.configured[id]; ok {
+		return c, nil
+	}
+	key, ok := d.key(id)
+	if !ok {
+		return nil, ErrUnknown
+	}
+	stored, err := d.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec, err := decode(stored.Value)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		ID: id, Kind: Registered, Name: rec.Metadata.ClientName,
+		RedirectURIs: rec.Metadata.RedirectURIs, GrantTypes: rec.Metadata.GrantTypes,
+		AuthMethod: rec.Metadata.TokenEndpointAuthMethod,
+		Issued:     rec.Issued, Expires: stored.Expires,
+	}
+	if rec.SecretHash != nil {
+		c.Secret = randomSecret(rec.SecretHash)
+	}
+	return c, nil
+}
+
+func decode(data []byte) (*record, error) {
+	rec := &record{}
+	if err := json.Unmarshal(data, rec); err != nil {
+		return nil, fmt.Errorf("stored client cannot be read: %w", err)
+	}
+	if rec.Version != recordVersion {
+		return nil, fmt.Errorf("stored client has version %d; this program reads version %d", rec.Version, recordVersion)
+	}
+	return rec, nil
+}
+
+// key is the store key of an id that this server could have made.
+func (d *Directory) key(id string) (string, bool) {
+	rest, ok := strings.CutPrefix(id, idPrefix)
+	if !ok || len(rest) != len(rand.Text()) || store.CheckKey(rest) != nil || strings.Contains(rest, "/") {
+		return "", false
+	}
+	return d.prefix + rest, true
+}
+
+// Register makes a client of normalized metadata (RFC 7591 section 3). A policy
+// that does not permit it is an *oauth.Error.
+func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oauth.ClientInformation, error) {
+	for i, uri := range m.RedirectURIs {
+		if !d.cfg.Policy.Permits(uri) {
+			return nil, oauth.InvalidRedirectURI(fmt.Sprintf(
+				"redirect_uris[%d] is at a place that this server accepts no registrations for", i))
+		}
+	}
+	now := time.Now()
+	rec := record{Version: recordVersion, Issued: now.UTC().Truncate(time.Second), Metadata: m}
+	info := &oauth.ClientInformation{ClientIDIssuedAt: now.Unix(), ClientMetadata: m}
+	if m.TokenEndpointAuthMethod != oauth.AuthNone {
+		info.ClientSecret = rand.Text() + rand.Text()
+		info.ClientSecretExpiresAt = new(int64)
+		sum := sha256.Sum256([]byte(info.ClientSecret))
+		rec.SecretHash = sum[:]
+	}
+	id := rand.Text()
+	info.ClientID = idPrefix + id
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return nil, err
+	}
+	expires := now.Add(UnusedLifetime)
+	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) {
+		// A service account may wait longer for its first use.
+		expires = now.Add(d.cfg.ExpireAfter)
+	}
+	if err := d.store.Put(ctx, d.prefix+id, store.Record{Value: data, Expires: expires}); err != nil {
+		return nil, err
+	}
+	return info, nil
+}
+
+// Touch keeps a registration that is in use. It writes at most about once a day
+// for each client.
+func (d *Directory) Touch(ctx context.Context, c *Client) error {
+	if c.Kind != Registered || time.Until(c.Expires) > d.cfg.ExpireAfter-24*time.Hour {
+		return nil
+	}
+	key, ok := d.key(c.ID)
+	if !ok {
+		return nil
+	}
+	return d.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
+		if r.Exists() {
+			r.Expires = time.Now().Add(d.cfg.ExpireAfter)
+		}
+		return r, nil
+	})
+}
+
+// Known reports whether the operator listed the place that a redirect URI names.
+func (d *Directory) Known(uri string) bool { return d.cfg.Policy.Names(uri) }
+
+// randomSecret is the SHA-256 of a secret that this server made. It has more
+// than 128 random bits, so a fast hash is enough.
+type randomSecret []byte
+
+// Check implements SecretChecker.
+func (h randomSecret) Check(_ context.Context, secret string) (bool, error) {
+	sum := sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(sum[:], h) == 1, nil
+}

@@ -1,0 +1,114 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// Revoke ends a grant by its id. Revoking an unknown or already revoked grant is
+// no error.
+func (s *Service) Revoke(ctx context.Context, id string) error {
+	key, ok := s.keyOf(id)
+	if !ok {
+		return nil
+	}
+	return s.revoke(ctx, key, func(*Grant) bool { return true })
+}
+
+// RevokeFor ends a grant of a user. It reports false when the user has no such
+// grant.
+func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, error) {
+	key, ok := s.keyOf(id)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	g, err := s.get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if g.User.Subject != subject {
+		return nil, store.ErrNotFound
+	}
+	return g, s.revoke(ctx, key, func(g *Grant) bool { return g.User.Subject == subject })
+}
+
+// RevokeRefreshToken ends the grant of a refresh token that was issued to the
+// client (RFC 7009 section 2.1). What is no such token is ignored: the answer
+// tells nothing about it.
+func (s *Service) RevokeRefreshToken(ctx context.Context, token, clientID string) error {
+	h, ok := s.codec.decode(kindRefresh, token)
+	if !ok {
+		return nil
+	}
+	return s.revoke(ctx, s.key(h), func(g *Grant) bool { return g.ClientID == clientID })
+}
+
+// ClientOf returns the client that a refresh token was issued to. It is for
+// requests of public clients that name no client: the token is bound to its
+// client, so the client is known (RFC 6749 section 6).
+func (s *Service) ClientOf(ctx context.Context, token string) (string, error) {
+	h, ok := s.codec.decode(kindRefresh, token)
+	if !ok {
+		return "", errBadRefresh
+	}
+	g, err := s.get(ctx, s.key(h))
+	if errors.Is(err, store.ErrNotFound) {
+		return "", errBadRefresh
+	}
+	if err != nil {
+		return "", err
+	}
+	return g.ClientID, nil
+}
+
+// ListFor returns the active grants of a user, in no particular order.
+func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error) {
+	var out []*Grant
+	now := time.Now()
+	for key, err := range s.store.Keys(ctx, s.prefix+userText(s.userPart(subject))+"/") {
+		if err != nil {
+			return nil, err
+		}
+		g, err := s.get(ctx, key)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if g.User.Subject == subject && g.Active(now) {
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) get(ctx context.Context, key string) (*Grant, error) {
+	r, err := s.store.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return decode(r.Value)
+}
+
+// errNotTheirs leaves a grant alone in which the caller has no say.
+var errNotTheirs = errors.New("not a grant of the caller")
+
+func (s *Service) revoke(ctx context.Context, key string, may func(*Grant) bool) error {
+	_, err := s.change(ctx, key, errNotTheirs, func(g *Grant, now time.Time) error {
+		if !may(g) {
+			return errNotTheirs
+		}
+		if g.Revoked.IsZero() {
+			g.Revoked = now
+		}
+		return nil
+	})
+	if errors.Is(err, errNotTheirs) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,125 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// Reasons to refuse an access token. They are for logs and metrics; the client
+// is told invalid_token for each of them.
+var (
+	ErrMalformed = errors.New("not an access token of this server")
+	ErrExpired   = errors.New("access token has expired")
+	ErrRevoked   = errors.New("access token has been revoked")
+)
+
+// CacheEntries bounds how many verified tokens are remembered.
+const CacheEntries = 65536
+
+// clockSkew is how far in the future a token may have been issued, for nodes
+// whose clocks differ.
+const clockSkew = time.Minute
+
+// Claims are the verified claims of an access token. They are shared between
+// requests, so nobody changes them.
+type Claims struct {
+	oauth.AccessTokenClaims
+
+	// Scopes is the parsed form of Scope.
+	Scopes oauth.Scopes
+
+	// Placeholders is room for the values that the edge derives from the
+	// claims once and uses for each request.
+	Placeholders any
+}
+
+// Verifier checks the access tokens of one issuer. It uses neither the store nor
+// the network, but for a look at the store when a token names an unknown key.
+type Verifier struct {
+	issuer  string
+	keys    *Keys
+	revoked *Revocations
+	cache   *boundedCache
+	prepare func(*Claims)
+}
+
+// NewVerifier returns a verifier. prepare, when not nil, runs once for each
+// newly verified token.
+func NewVerifier(issuer string, keys *Keys, revoked *Revocations, prepare func(*Claims)) *Verifier {
+	return &Verifier{issuer: issuer, keys: keys, revoked: revoked, cache: newBoundedCache(CacheEntries), prepare: prepare}
+}
+
+// Verify returns the claims of a token that is well-formed, signed by one of the
+// issuer's keys, not expired and not revoked; otherwise ErrMalformed, ErrExpired
+// or ErrRevoked. The audience is left to the caller, who knows which resource
+// was asked for.
+func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
+	sum := sha256.Sum256([]byte(raw))
+	var claims *Claims
+	if cached, ok := v.cache.get(string(sum[:])); ok {
+		claims = cached.(*Claims)
+	} else {
+		var err error
+		if claims, err = v.verify(ctx, raw); err != nil {
+			return nil, err
+		}
+		v.cache.set(string(sum[:]), claims, time.Until(time.Unix(claims.Expires, 0)))
+	}
+	if time.Now().Unix() >= claims.Expires {
+		return nil, ErrExpired
+	}
+	if v.revoked.Has(claims.GrantID) {
+		return nil, ErrRevoked
+	}
+	return claims, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
+	// The size and the dots are checked before anything parses the token.
+	if len(raw) > oauth.MaxTokenLength || strings.Count(raw, ".") != 2 {
+		return nil, ErrMalformed
+	}
+	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil || len(signed.Signatures) != 1 {
+		return nil, ErrMalformed
+	}
+	header := signed.Signatures[0].Protected
+	// Keys come from the store only: jwk, jku, x5u and x5c headers are never
+	// followed, and typ keeps other kinds of JWT out (RFC 9068 section 4).
+	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); !strings.EqualFold(typ, oauth.AccessTokenType) {
+		return nil, ErrMalformed
+	}
+	key, ok := v.keys.public(ctx, header.KeyID)
+	if !ok {
+		return nil, ErrMalformed
+	}
+	payload, err := signed.Verify(key)
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	claims := &Claims{}
+	if err := json.Unmarshal(payload, &claims.AccessTokenClaims); err != nil {
+		return nil, ErrMalformed
+	}
+	now := time.Now()
+	if claims.Issuer != v.issuer || claims.Audience == "" || claims.GrantID == "" ||
+		time.Unix(claims.IssuedAt, 0).After(now.Add(clockSkew)) {
+		return nil, ErrMalformed
+	}
+	if now.Unix() >= claims.Expires {
+		return nil, ErrExpired
+	}
+	claims.Scopes = oauth.ParseScope(claims.Scope)
+	if v.prepare != nil {
+		v.prepare(claims)
+	}
+	return claims, nil
+}
