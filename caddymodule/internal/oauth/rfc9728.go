@@ -2,6 +2,14 @@
 
 package oauth
 
+import "strings"
+
+// Paths of metadata documents (RFC 9728 section 3, RFC 8414 section 3).
+const (
+	WellKnownResource = "/.well-known/oauth-protected-resource"
+	WellKnownServer   = "/.well-known/oauth-authorization-server"
+)
+
 // ProtectedResourceMetadata is the document at
 // /.well-known/oauth-protected-resource (RFC 9728 section 2).
 type ProtectedResourceMetadata struct {
@@ -12,4 +20,38 @@ type ProtectedResourceMetadata struct {
 	ScopesSupported        []string `json:"scopes_supported,omitempty"`
 	BearerMethodsSupported []string `json:"bearer_methods_supported,omitempty"`
 	ResourceName           string   `json:"resource_name,omitempty"`
+}
+
+// Resource is a protected resource as this server knows it.
+type Resource struct {
+	// Origin is the scheme, host and port, without a trailing slash.
+	Origin string
+
+	// Path is where the MCP endpoint is, without a trailing slash. What lies
+	// below it belongs to the resource. It is empty for a whole origin.
+	Path string
+
+	// Name is what people call the resource.
+	Name string
+
+	// Scopes are all that the resource knows; Baseline are those that
+	// challenges and metadata name, since privileged ones are asked for only
+	// when they are needed.
+	Scopes, Baseline Scopes
+
+	// Group is shared by resources that are one and the same upstream. A token
+	// for one of them is good for all.
+	Group int
+}
+
+// URL is the resource identifier, and the audience of tokens (RFC 8707).
+func (r *Resource) URL() string { return r.Origin + r.Path }
+
+// MetadataURL is the address of the resource's metadata (section 3.1).
+func (r *Resource) MetadataURL() string { return r.Origin + WellKnownResource + r.Path }
+
+// Covers reports whether a cleaned path belongs to the resource.
+func (r *Resource) Covers(path string) bool {
+	rest, ok := strings.CutPrefix(path, r.Path)
+	return ok && (rest == "" || rest[0] == '/')
 }

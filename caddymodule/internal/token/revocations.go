@@ -23,7 +23,7 @@ type Revocations struct {
 
 // OpenRevocations reads the set that the store holds below prefix.
 func OpenRevocations(ctx context.Context, s store.Store, prefix string, log *zap.Logger) (*Revocations, error) {
-	r := &Revocations{store: s, prefix: prefix + "revoked/", log: log, set: newGoCache()}
+	r := &Revocations{store: s, prefix: prefix + "revoked/", log: log, set: gocache.New(gocache.NoExpiration, 0)}
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}

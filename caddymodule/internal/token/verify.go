@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
@@ -47,14 +48,14 @@ type Verifier struct {
 	issuer  string
 	keys    *Keys
 	revoked *Revocations
-	cache   *boundedCache
+	cache   *bounded.Cache
 	prepare func(*Claims)
 }
 
 // NewVerifier returns a verifier. prepare, when not nil, runs once for each
 // newly verified token.
 func NewVerifier(issuer string, keys *Keys, revoked *Revocations, prepare func(*Claims)) *Verifier {
-	return &Verifier{issuer: issuer, keys: keys, revoked: revoked, cache: newBoundedCache(CacheEntries), prepare: prepare}
+	return &Verifier{issuer: issuer, keys: keys, revoked: revoked, cache: bounded.NewCache(CacheEntries), prepare: prepare}
 }
 
 // Verify returns the claims of a token that is well-formed, signed by one of the
@@ -64,14 +65,14 @@ func NewVerifier(issuer string, keys *Keys, revoked *Revocations, prepare func(*
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	sum := sha256.Sum256([]byte(raw))
 	var claims *Claims
-	if cached, ok := v.cache.get(string(sum[:])); ok {
+	if cached, ok := v.cache.Get(string(sum[:])); ok {
 		claims = cached.(*Claims)
 	} else {
 		var err error
 		if claims, err = v.verify(ctx, raw); err != nil {
 			return nil, err
 		}
-		v.cache.set(string(sum[:]), claims, time.Until(time.Unix(claims.Expires, 0)))
+		v.cache.Set(string(sum[:]), claims, time.Until(time.Unix(claims.Expires, 0)))
 	}
 	if time.Now().Unix() >= claims.Expires {
 		return nil, ErrExpired
