@@ -228,7 +228,17 @@ func (g *Grant) checkRedemption(h handle, r Redemption, now time.Time) error {
 type Renewal struct {
 	Token    string
 	ClientID string
-	Resource string // "" for the one of the grant
+	Resource string       // "" for the one of the grant
+	Scope    oauth.Scopes // what the next access token shall have; empty for all of the grant
+}
+
+// Narrowed are the scopes that a request for some of them gets: never more than
+// the grant has (RFC 6749 section 6).
+func (g *Grant) Narrowed(requested oauth.Scopes) oauth.Scopes {
+	if len(requested) == 0 {
+		return g.Scopes
+	}
+	return requested.Narrow(g.Scopes)
 }
 
 // Refresh rotates a refresh token (OAuth 2.1 section 4.3). The previous token
@@ -249,6 +259,9 @@ func (s *Service) Refresh(ctx context.Context, r Renewal) (*Grant, string, error
 		}
 		if r.Resource != "" && r.Resource != g.Resource {
 			return oauth.InvalidTarget("resource is not the one that was granted")
+		}
+		if len(g.Narrowed(r.Scope)) == 0 {
+			return oauth.InvalidScope("scope has nothing that was granted")
 		}
 		if !now.Before(g.Expires) {
 			return errBadRefresh

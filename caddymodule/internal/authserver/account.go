@@ -1,0 +1,168 @@
+package authserver
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// serveAccount shows the apps that a user has connected.
+func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		respond.MethodNotAllowed(w, http.MethodGet)
+		return
+	}
+	current, err := s.session(r)
+	if err == nil {
+		tx := newTransaction(forAccount, s.cookies.ensureBrowser(w, r))
+		tx.Locales = r.URL.Query().Get("ui_locales")
+		if current == nil {
+			err = s.showLogin(w, r, tx, nil, pages.Login{})
+		} else {
+			err = s.showAccount(w, r, tx, current, nil)
+		}
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transaction, current *session, removed *pages.Client) error {
+	grants, err := s.grants.ListFor(r.Context(), current.User.Subject)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(grants, func(a, b *grant.Grant) int { return cmp.Or(b.LastUsed.Compare(a.LastUsed), cmp.Compare(a.ID, b.ID)) })
+	view := pages.Account{User: current.User.Display(), Removed: removed}
+	for _, g := range grants {
+		app, err := s.appView(r, g)
+		if err != nil {
+			return err
+		}
+		view.Apps = append(view.Apps, app)
+	}
+	tx.Session = current.ID
+	if view.Token, err = s.seal.seal(tx); err != nil {
+		return err
+	}
+	s.rendered(w, s.pages.Account(w, r, http.StatusOK, view))
+	return nil
+}
+
+// appView is a grant as the page lists it. A client whose registration has
+// lapsed is still listed, by its id, so that it can be removed.
+func (s *Server) appView(r *http.Request, g *grant.Grant) (pages.App, error) {
+	c, err := s.clients.Get(r.Context(), g.ClientID)
+	if errors.Is(err, client.ErrUnknown) {
+		c = &client.Client{ID: g.ClientID, Kind: client.Registered}
+	} else if err != nil {
+		return pages.App{}, err
+	}
+	app := pages.App{
+		ID: g.ID, Client: s.clientView(c, g.Code.RedirectURI), Resource: s.resourceView(g.Resource),
+		StayConnected: true, Connected: g.Created, LastUsed: g.LastUsed,
+	}
+	for _, sc := range s.cfg.Scopes {
+		if g.Scopes.Has(sc.Name) {
+			app.Scopes = append(app.Scopes, sc.Description)
+		}
+	}
+	return app, nil
+}
+
+// accountForm reads a form of the account page, by the user it was shown to.
+func (s *Server) accountForm(w http.ResponseWriter, r *http.Request) (*form, *session, error) {
+	f, err := s.readForm(w, r, forAccount)
+	if err != nil {
+		return nil, nil, err
+	}
+	current, err := s.session(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if current == nil || current.ID != f.tx.Session {
+		return nil, nil, page(pages.FormExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+	}
+	return f, current, nil
+}
+
+// serveRemove takes the access of one app away.
+func (s *Server) serveRemove(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		respond.MethodNotAllowed(w, http.MethodPost)
+		return
+	}
+	if err := s.remove(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
+	f, current, err := s.accountForm(w, r)
+	if err != nil {
+		return err
+	}
+	id := f.get(pages.FieldGrant)
+	if err := f.err(); err != nil {
+		return err
+	}
+	var removed *pages.Client
+	g, err := s.grants.RevokeFor(r.Context(), current.User.Subject, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		// It is gone already, which is what was asked for.
+	case err != nil:
+		return err
+	default:
+		s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
+		app, err := s.appView(r, g)
+		if err != nil {
+			return err
+		}
+		removed = &app.Client
+	}
+	return s.showAccount(w, r, f.tx, current, removed)
+}
+
+// serveLogout signs out here, or everywhere. A GET, such as a bookmark, leads to
+// the account page, since only a form may sign somebody out.
+func (s *Server) serveLogout(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		seeOther(w, pathAccount)
+	case http.MethodPost:
+		if err := s.logout(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	default:
+		respond.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
+	}
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
+	f, current, err := s.accountForm(w, r)
+	if err != nil {
+		return err
+	}
+	everywhere := f.get(pages.FieldEverywhere) == "1"
+	if everywhere {
+		if err := s.sessions.endAll(r.Context(), current.User.Subject); err != nil {
+			return unavailable(err)
+		}
+	}
+	if err := s.endSession(w, r); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("signed out", zap.String("user", current.User.Subject), zap.Bool("everywhere", everywhere))
+	s.rendered(w, s.pages.SignedOut(w, r, http.StatusOK, pages.SignedOut{Everywhere: everywhere}))
+	return nil
+}

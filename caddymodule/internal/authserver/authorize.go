@@ -1,0 +1,328 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+)
+
+// maxState bounds the state parameter in bytes. It is opaque and optional.
+const maxState = 8 << 10
+
+// paramContinue carries a sealed transaction back to /authorize after sign-in.
+const paramContinue = "continue"
+
+// serveAuthorize is the authorization endpoint (RFC 6749 section 3.1). GET shows
+// a page and changes nothing; POST is the answer of our own form.
+func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		if err := s.authorize(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	case http.MethodPost:
+		if err := s.decide(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	default:
+		respond.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
+	}
+}
+
+// authorize validates an authorization request and shows the page that comes
+// next: sign-in or consent.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	p, err := queryParams(r)
+	if err != nil {
+		return err
+	}
+	var tx *transaction
+	if sealed := p.get(paramContinue); sealed != "" {
+		tx, err = s.seal.open(sealed, forAuthorize, s.cookies.browser(r))
+	} else {
+		tx, err = s.newRequest(r, p)
+	}
+	var refusal *redirectableError
+	if errors.As(err, &refusal) {
+		s.redirectError(w, r, refusal)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, err := s.requestClient(r, tx.ClientID, tx.RedirectURI)
+	if err != nil {
+		return err
+	}
+	current, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if p.get("prompt") == "none" {
+		// Consent is never skipped, so a request that allows no page fails
+		// (OpenID Connect Core section 3.1.2.6).
+		code := "consent_required"
+		if current == nil {
+			code = "login_required"
+		}
+		s.redirectError(w, r, &redirectableError{tx.RedirectURI, tx.State, &oauth.Error{Code: code, Description: "a page has to be shown"}})
+		return nil
+	}
+	if tx.Browser == nil {
+		tx.Browser = s.cookies.ensureBrowser(w, r)
+	}
+	if current == nil {
+		return s.showLogin(w, r, tx, c, pages.Login{})
+	}
+	return s.showConsent(w, r, tx, c, current)
+}
+
+// redirectableError is a refusal that the client is told about. It can only be
+// made once the redirect URI is known to be the client's.
+type redirectableError struct {
+	redirectURI, state string
+	refusal            *oauth.Error
+}
+
+func (e *redirectableError) Error() string { return e.refusal.Error() }
+
+func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, e *redirectableError) {
+	s.cfg.Log.Info("refused an authorization request",
+		zap.String("error", e.refusal.Code), zap.String("reason", e.refusal.Description))
+	target := oauth.AuthorizationResponse{
+		Error: e.refusal.Code, ErrorDescription: e.refusal.Description, State: e.state, Issuer: s.cfg.Issuer,
+	}.URL(e.redirectURI)
+	h := w.Header()
+	h.Set("Location", target)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// newRequest validates an authorization request (RFC 6749 section 4.1.1). The
+// order matters: nothing is ever sent to a redirect URI before it is known to be
+// registered for the client.
+func (s *Server) newRequest(r *http.Request, p *params) (*transaction, error) {
+	clientID, redirectURI := p.get("client_id"), p.get("redirect_uri")
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	if clientID == "" {
+		return nil, oauth.InvalidRequest("client_id is missing")
+	}
+	if redirectURI == "" {
+		var err error
+		if redirectURI, err = s.onlyRedirectURI(r, clientID); err != nil {
+			return nil, err
+		}
+	}
+	c, err := s.requestClient(r, clientID, redirectURI)
+	if err != nil {
+		return nil, err
+	}
+	tx := newTransaction(forAuthorize, s.cookies.browser(r))
+	tx.ClientID, tx.RedirectURI = clientID, redirectURI
+	if state := p.get("state"); len(state) <= maxState {
+		tx.State = state
+	}
+	if err := s.readRequest(tx, p, c); err != nil {
+		return nil, &redirectableError{redirectURI, tx.State, err}
+	}
+	return tx, nil
+}
+
+// onlyRedirectURI is the redirect URI of a request that names none: allowed when
+// the client has registered a single complete one (OAuth 2.1 section 4.1.1).
+func (s *Server) onlyRedirectURI(r *http.Request, clientID string) (string, error) {
+	c, err := s.lookup(r, clientID)
+	if err != nil {
+		return "", err
+	}
+	if len(c.RedirectURIs) != 1 {
+		return "", oauth.InvalidRequest("redirect_uri is missing")
+	}
+	return c.RedirectURIs[0], nil
+}
+
+// lookup finds a client for a page.
+func (s *Server) lookup(r *http.Request, clientID string) (*client.Client, error) {
+	c, err := s.clients.Get(r.Context(), clientID)
+	if errors.Is(err, client.ErrUnknown) {
+		return nil, page(pages.UnknownClient, http.StatusBadRequest, "client_id is not known here; the app has to register again")
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return c, nil
+}
+
+// requestClient finds the client and checks that answers may go to the redirect
+// URI. Every step of a transaction does it again, since the client may have been
+// removed meanwhile.
+func (s *Server) requestClient(r *http.Request, clientID, redirectURI string) (*client.Client, error) {
+	c, err := s.lookup(r, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Redirects(redirectURI) {
+		return nil, page(pages.InvalidRedirect, http.StatusBadRequest, "redirect_uri is not registered for this client")
+	}
+	return c, nil
+}
+
+// readRequest fills in the rest of the request. The redirect URI is settled, so
+// its refusals go to the client.
+func (s *Server) readRequest(tx *transaction, p *params, c *client.Client) *oauth.Error {
+	responseType, responseMode := p.get("response_type"), p.get("response_mode")
+	challenge, method := p.get("code_challenge"), p.get("code_challenge_method")
+	scope, resource := p.get("scope"), p.get("resource")
+	state := p.get("state")
+	tx.Locales = truncate(p.get("ui_locales"), 128)
+	p.get("prompt")
+	switch {
+	case p.err() != nil:
+		return oauth.InvalidRequest("the parameter " + p.repeated + " stands in the request more than once")
+	case len(state) > maxState:
+		return oauth.InvalidRequest("state is longer than 8192 bytes")
+	case p.get("request") != "":
+		return &oauth.Error{Code: "request_not_supported", Description: "request objects are not offered here"}
+	case p.get("request_uri") != "":
+		return &oauth.Error{Code: "request_uri_not_supported", Description: "request objects are not offered here"}
+	case responseType == "":
+		return oauth.InvalidRequest("response_type is missing; use code")
+	case responseType != oauth.ResponseTypeCode:
+		return oauth.UnsupportedResponseType()
+	case responseMode != "" && responseMode != "query":
+		return oauth.InvalidRequest("response_mode must be query")
+	case !c.Allows(oauth.GrantAuthorizationCode):
+		return oauth.UnauthorizedClient("this client is not registered for the authorization code grant")
+	}
+	if err := s.checkChallenge(challenge, method); err != nil {
+		return err
+	}
+	tx.Challenge, tx.ChallengeMethod = challenge, method
+	target, err := s.resource(resource)
+	if err != nil {
+		var refusal *oauth.Error
+		errors.As(err, &refusal)
+		return refusal
+	}
+	tx.Resource = target.URL()
+	tx.Scopes = s.grantable(scope, target, c)
+	if len(tx.Scopes) == 0 {
+		return oauth.InvalidScope("this client can have none of the scopes of this server")
+	}
+	return nil
+}
+
+// checkChallenge demands PKCE of every client (OAuth 2.1 section 7.5.1). A method
+// that is left out would mean "plain" and is refused with it.
+func (s *Server) checkChallenge(challenge, method string) *oauth.Error {
+	switch {
+	case challenge == "":
+		return oauth.InvalidRequest("code_challenge is missing; this server requires PKCE with S256")
+	case method == oauth.ChallengePlain && s.cfg.PKCEPlain:
+	case method != oauth.ChallengeS256:
+		return oauth.InvalidRequest("code_challenge_method must be S256")
+	}
+	if !oauth.ValidChallenge(method, challenge) {
+		return oauth.InvalidRequest("code_challenge is malformed")
+	}
+	return nil
+}
+
+// grantable narrows the requested scopes to those that exist and that the client
+// can have. Clients ask for scopes of other servers too, so unknown ones are
+// dropped; when nothing is left, or nothing was asked for, it is the baseline.
+func (s *Server) grantable(requested string, target *oauth.Resource, c *client.Client) oauth.Scopes {
+	if got := c.Narrow(oauth.ParseScope(requested).Narrow(target.Scopes)); len(got) > 0 {
+		return got
+	}
+	return c.Narrow(target.Baseline)
+}
+
+// truncate cuts s to at most n bytes.
+func truncate(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
+
+// showConsent asks the user. The form belongs to this session and this
+// transaction and cannot be used with another of either.
+func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, current *session) error {
+	tx.Session = current.ID
+	sealed, err := s.seal.seal(tx)
+	if err != nil {
+		return err
+	}
+	s.rendered(w, s.pages.Consent(w, r, http.StatusOK, pages.Consent{
+		Client: s.clientView(c, tx.RedirectURI), Resource: s.resourceView(tx.Resource), User: current.User.Display(),
+		Scopes: s.scopeViews(tx, c), StayConnected: true, Token: sealed, Locales: tx.Locales,
+	}))
+	return nil
+}
+
+// scopeViews lists what was asked for, and then the optional scopes that the
+// user may add.
+func (s *Server) scopeViews(tx *transaction, c *client.Client) []pages.Scope {
+	var out []pages.Scope
+	for _, sc := range s.cfg.Scopes {
+		if tx.Scopes.Has(sc.Name) {
+			out = append(out, pages.Scope{Name: sc.Name, Sentence: sc.Description, Change: sc.Optional})
+		}
+	}
+	for _, name := range s.choices(tx, c) {
+		i := slices.IndexFunc(s.cfg.Scopes, func(sc Scope) bool { return sc.Name == name })
+		out = append(out, pages.Scope{Name: name, Sentence: s.cfg.Scopes[i].Description, Optional: true, Change: true})
+	}
+	return out
+}
+
+// choices are the optional scopes of the resource that were not asked for.
+func (s *Server) choices(tx *transaction, c *client.Client) oauth.Scopes {
+	target, err := s.resource(tx.Resource)
+	if err != nil {
+		return nil
+	}
+	var out oauth.Scopes
+	for _, sc := range s.cfg.Scopes {
+		if sc.Optional && target.Scopes.Has(sc.Name) && !tx.Scopes.Has(sc.Name) {
+			out = append(out, sc.Name)
+		}
+	}
+	return c.Narrow(out)
+}
+
+// clientView is the client as pages show it for one of its redirect URIs.
+func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
+	v := pages.Client{Name: c.Name, ID: c.ID, Redirect: redirectURI, RegisteredAt: c.Issued}
+	switch {
+	case c.Kind == client.Configured:
+		v.Level = pages.Configured
+	case !strings.HasPrefix(redirectURI, "https:"):
+		v.Level = pages.UnconfirmedApp
+	case s.clients.Known(redirectURI):
+		v.Level = pages.KnownWebsite
+	default:
+		v.Level = pages.UnconfirmedWebsite
+	}
+	return v
+}
+
+func (s *Server) resourceView(uri string) pages.Resource {
+	v := pages.Resource{URL: uri}
+	if target, err := s.resource(uri); err == nil {
+		v.Name = target.Name
+	}
+	return v
+}

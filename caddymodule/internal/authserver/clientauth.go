@@ -1,0 +1,126 @@
+package authserver
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// clientCredentials are what a request says about its client.
+type clientCredentials struct {
+	id      string
+	secrets []string // the spellings that the presented secret may have had; none for no secret
+	basic   bool     // the client tried HTTP Basic
+}
+
+// maxClientID bounds a client identifier in bytes.
+const maxClientID = 2048
+
+// readCredentials finds the client of a request (RFC 6749 section 2.3). A client
+// uses one method at a time; Basic with an empty password is how some public
+// clients spell "none".
+func readCredentials(r *http.Request, p *params) (clientCredentials, error) {
+	c := clientCredentials{id: p.get("client_id")}
+	secret := p.get("client_secret")
+	if err := p.err(); err != nil {
+		return c, err
+	}
+	if secret != "" {
+		c.secrets = []string{secret}
+	}
+	header := r.Header["Authorization"]
+	if len(header) == 0 {
+		return c, nil
+	}
+	if len(header) > 1 {
+		return c, oauth.InvalidRequest("the request has more than one Authorization header")
+	}
+	c.basic = true
+	id, secrets, ok := parseBasic(header[0])
+	switch {
+	case !ok:
+		return c, oauth.InvalidClient("the Authorization header is not HTTP Basic")
+	case c.id != "" && c.id != id:
+		return c, oauth.InvalidRequest("client_id differs from the one in the Authorization header")
+	case len(c.secrets) > 0:
+		return c, oauth.InvalidRequest("the client authenticates in two ways at once")
+	}
+	c.id, c.secrets = id, secrets
+	return c, nil
+}
+
+// parseBasic reads HTTP Basic credentials. RFC 6749 section 2.3.1 has both parts
+// form-encoded, but clients in the field send them plain, so a secret that the
+// two readings disagree about comes back in both.
+func parseBasic(header string) (id string, secrets []string, ok bool) {
+	scheme, encoded, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", nil, false
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return "", nil, false
+	}
+	rawID, rawSecret, found := strings.Cut(string(raw), ":")
+	if !found || rawID == "" {
+		return "", nil, false
+	}
+	if id, err = url.QueryUnescape(rawID); err != nil {
+		id = rawID
+	}
+	if rawSecret == "" {
+		return id, nil, true
+	}
+	secrets = []string{rawSecret}
+	if decoded, err := url.QueryUnescape(rawSecret); err == nil && decoded != rawSecret {
+		secrets = append(secrets, decoded)
+	}
+	return id, secrets, true
+}
+
+// authenticateClient returns the client of a request, or invalid_client. bound names
+// the client of requests that do not: a public client may present its refresh
+// token and nothing else.
+func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bound func() (string, error)) (*client.Client, error) {
+	anonymous := creds.id == ""
+	if anonymous {
+		if len(creds.secrets) > 0 {
+			return nil, oauth.InvalidClient("client_id is missing")
+		}
+		var err error
+		if creds.id, err = bound(); err != nil {
+			return nil, err
+		}
+	}
+	if len(creds.id) > maxClientID {
+		return nil, oauth.InvalidClient("client_id is too long")
+	}
+	c, err := s.clients.Get(r.Context(), creds.id)
+	if errors.Is(err, client.ErrUnknown) {
+		return nil, oauth.InvalidClient("this client is not known here; register again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Public() {
+		if len(creds.secrets) > 0 {
+			return nil, oauth.InvalidClient("this client has no secret; send none")
+		}
+		return c, nil
+	}
+	for _, secret := range creds.secrets {
+		ok, err := c.Secret.Check(r.Context(), secret)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return c, nil
+		}
+	}
+	return nil, oauth.InvalidClient("the client secret is missing or wrong")
+}

@@ -1,0 +1,118 @@
+package authserver
+
+import (
+	"html/template"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// form is a POST of one of our pages, by the browser it was shown in.
+type form struct {
+	*params
+	tx *transaction
+}
+
+// readForm accepts a form that a page of ours made for this browser.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, p purpose) (*form, error) {
+	if !ownForm(r) {
+		return nil, page(pages.FormExpired, http.StatusForbidden, "the form came from another site")
+	}
+	values, err := formParams(w, r)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := s.seal.open(values.get(pages.FieldToken), p, s.cookies.browser(r))
+	if err != nil {
+		return nil, err
+	}
+	return &form{values, tx}, nil
+}
+
+// decide takes the user's answer. Everything but the decision and the optional
+// scopes comes from the sealed transaction.
+func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.readForm(w, r, forAuthorize)
+	if err != nil {
+		return err
+	}
+	c, err := s.requestClient(r, f.tx.ClientID, f.tx.RedirectURI)
+	if err != nil {
+		return err
+	}
+	switch decision := f.get(pages.FieldDecision); {
+	case f.err() != nil:
+		return f.err()
+	case decision == pages.DecisionDeny:
+		return s.deny(w, r, f, c)
+	case decision == pages.DecisionAllow:
+		return s.allow(w, r, f, c)
+	}
+	return oauth.InvalidRequest("the form has no decision")
+}
+
+// consentOf is the decision in the words of the grant.
+func consentOf(tx *transaction, current *session, scopes oauth.Scopes) grant.Consent {
+	return grant.Consent{
+		Request: tx.ID, User: current.User, ClientID: tx.ClientID, Resource: tx.Resource, Scopes: scopes,
+		RedirectURI: tx.RedirectURI, Challenge: tx.Challenge, ChallengeMethod: tx.ChallengeMethod,
+	}
+}
+
+func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {
+	current, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if current == nil || f.tx.Session == "" || current.ID != f.tx.Session {
+		// The session ended or changed hands while the page was open: the
+		// person who looks at it now is asked anew.
+		return page(pages.RequestExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+	}
+	scopes := append(oauth.Scopes{}, f.tx.Scopes...)
+	ticked := oauth.Scopes(f.values[pages.FieldScope])
+	scopes = append(scopes, s.choices(f.tx, c).Narrow(ticked)...)
+	code, err := s.grants.Allow(r.Context(), consentOf(f.tx, current, scopes))
+	if err != nil {
+		return err
+	}
+	if err := s.clients.Touch(r.Context(), c); err != nil {
+		return unavailable(err)
+	}
+	s.cfg.Log.Info("access allowed",
+		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", scopes))
+	s.handOff(w, r, f.tx, c, pages.Handoff{User: current.User.Display()}, oauth.AuthorizationResponse{Code: code})
+	return nil
+}
+
+func (s *Server) deny(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {
+	current, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	// Whoever cancels before signing in leaves nothing behind.
+	if current != nil && current.ID == f.tx.Session {
+		if err := s.grants.Deny(r.Context(), consentOf(f.tx, current, nil)); err != nil {
+			return err
+		}
+	}
+	denied := oauth.AccessDenied()
+	s.handOff(w, r, f.tx, c, pages.Handoff{Denied: true},
+		oauth.AuthorizationResponse{Error: denied.Code, ErrorDescription: denied.Description})
+	return nil
+}
+
+// handOff sends the browser back to the client with a page instead of a
+// redirect: browsers apply form-action to the redirects that follow a form, and
+// a 307 on the way would turn the callback into a POST.
+func (s *Server) handOff(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, v pages.Handoff, answer oauth.AuthorizationResponse) {
+	answer.State, answer.Issuer = tx.State, s.cfg.Issuer
+	v.Client, v.Resource, v.Locales = s.clientView(c, tx.RedirectURI), s.resourceView(tx.Resource), tx.Locales
+	v.URL = template.URL(answer.URL(tx.RedirectURI)) // #nosec G203 -- requestClient has checked it, and the page checks again
+	s.rendered(w, s.pages.Handoff(w, r, http.StatusOK, v))
+}

@@ -1,0 +1,75 @@
+package authserver
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// needClientID refuses a request that names no client.
+func needClientID(context.Context, *Server, *params) (string, error) {
+	return "", oauth.InvalidClient("client_id is missing")
+}
+
+// clientOfRefreshToken finds the client that a refresh token is bound to.
+func clientOfRefreshToken(ctx context.Context, s *Server, p *params) (string, error) {
+	presented := p.get("refresh_token")
+	if presented == "" {
+		return "", oauth.InvalidRequest("refresh_token is missing")
+	}
+	return s.grants.ClientOf(ctx, presented)
+}
+
+// issueForCode redeems an authorization code (RFC 6749 section 4.1.3).
+func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	redemption := grant.Redemption{
+		Code: req.get("code"), Verifier: req.get("code_verifier"), RedirectURI: req.get("redirect_uri"),
+		ClientID: req.client.ID, Resource: req.resourceURL(),
+	}
+	switch {
+	case req.err() != nil:
+		return nil, req.err()
+	case redemption.Code == "":
+		return nil, oauth.InvalidRequest("code is missing")
+	case redemption.Verifier == "":
+		return nil, oauth.InvalidRequest("code_verifier is missing; this server requires PKCE")
+	}
+	g, refresh, err := s.grants.Redeem(ctx, redemption)
+	if err != nil {
+		return nil, err
+	}
+	return &issuance{user: g.User, grantID: g.ID, resource: g.Resource, scopes: g.Scopes, refresh: refresh}, nil
+}
+
+// issueForRefreshToken rotates a refresh token (RFC 6749 section 6). The scope of
+// the answer can be narrower than the grant's; the grant's stays as it is.
+func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	renewal := grant.Renewal{Token: req.get("refresh_token"), ClientID: req.client.ID, Resource: req.resourceURL(), Scope: oauth.ParseScope(req.scope)}
+	switch {
+	case req.err() != nil:
+		return nil, req.err()
+	case renewal.Token == "":
+		return nil, oauth.InvalidRequest("refresh_token is missing")
+	}
+	g, refresh, err := s.grants.Refresh(ctx, renewal)
+	if err != nil {
+		return nil, err
+	}
+	return &issuance{user: g.User, grantID: g.ID, resource: g.Resource, scopes: g.Narrowed(renewal.Scope), refresh: refresh}, nil
+}
+
+// issueForClient lets a confidential client act for itself (RFC 6749 section
+// 4.4). There is no refresh token: the client can ask again.
+func issueForClient(_ context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	target := req.resource
+	if target == nil {
+		target = s.cfg.Resources[0]
+	}
+	scopes := s.grantable(req.scope, target, req.client)
+	if len(scopes) == 0 {
+		return nil, oauth.InvalidScope("this client can have none of the scopes of this server")
+	}
+	return &issuance{grantID: rand.Text(), resource: target.URL(), scopes: scopes}, nil
+}

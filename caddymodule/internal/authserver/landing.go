@@ -1,0 +1,72 @@
+package authserver
+
+import (
+	"net/http"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+)
+
+// description is what "/" says to programs.
+type description struct {
+	Name           string            `json:"name"`
+	Authentication []string          `json:"authentication"`
+	Endpoints      map[string]string `json:"endpoints"`
+}
+
+// serveLanding answers "/" with the address of the server and how to add it.
+func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		respond.MethodNotAllowed(w, http.MethodGet)
+		return
+	}
+	w.Header().Add("Vary", "Accept")
+	if wantsJSON(r) {
+		respond.CORS(w, "*")
+		respond.JSON(w, http.StatusOK, s.describe())
+		return
+	}
+	view := pages.Landing{SignIn: s.cfg.SignIn, Bearer: s.cfg.Static}
+	for _, res := range s.landingResources() {
+		view.Resources = append(view.Resources, pages.Resource{Name: res.Name, URL: res.URL()})
+	}
+	s.rendered(w, s.pages.Landing(w, r, http.StatusOK, view))
+}
+
+// landingResources are the first resource of each upstream: its others are other
+// ways to the same place.
+func (s *Server) landingResources() []*oauth.Resource {
+	var out []*oauth.Resource
+	seen := map[int]bool{}
+	for _, res := range s.cfg.Resources {
+		if !seen[res.Group] {
+			seen[res.Group] = true
+			out = append(out, res)
+		}
+	}
+	return out
+}
+
+func (s *Server) describe() description {
+	d := description{Name: s.cfg.Name, Endpoints: map[string]string{
+		"health":                 s.cfg.Issuer + pathHealth,
+		"protected_resource":     s.cfg.Issuer + oauth.WellKnownResource,
+		"authorization_server":   s.cfg.Issuer + oauth.WellKnownServer,
+		"authorization_endpoint": s.cfg.Issuer + pathAuthorize,
+		"token_endpoint":         s.cfg.Issuer + pathToken,
+		"registration_endpoint":  s.cfg.Issuer + pathRegister,
+	}}
+	for _, res := range s.cfg.Resources {
+		if res.Path != "" {
+			d.Endpoints[res.Path] = res.URL()
+		}
+	}
+	if s.cfg.SignIn {
+		d.Authentication = append(d.Authentication, "oauth2.1")
+	}
+	if s.cfg.Static {
+		d.Authentication = append(d.Authentication, "bearer")
+	}
+	return d
+}

@@ -1,0 +1,196 @@
+package authserver
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// Bounds of what people type, in bytes.
+const (
+	maxUsername = 256
+	maxPassword = 1024
+)
+
+// session returns who is signed in in this browser, or nil. Users who are gone,
+// or whose password changed since, are not signed in any more.
+func (s *Server) session(r *http.Request) (*session, error) {
+	current, err := s.sessions.find(r.Context(), s.cookies.read(r, s.cookies.sessionName()))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if current == nil {
+		return nil, nil
+	}
+	user, ok := s.current(r.Context(), current.User)
+	if !ok || user.Stamp != current.User.Stamp {
+		return nil, nil
+	}
+	current.User = user
+	return current, nil
+}
+
+// showLogin shows the sign-in page for a transaction. c is nil when somebody
+// signs in to see the connected apps.
+func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, v pages.Login) error {
+	tx.Session = ""
+	sealed, err := s.seal.seal(tx)
+	if err != nil {
+		return err
+	}
+	v.Token, v.Locales, v.Password = sealed, tx.Locales, s.cfg.Password != nil
+	if c != nil {
+		view := s.clientView(c, tx.RedirectURI)
+		v.Client, v.Resource = &view, s.resourceView(tx.Resource)
+	}
+	status := http.StatusOK
+	switch v.Failure {
+	case pages.WrongCredentials:
+		// 401 would make some browsers ask for HTTP credentials.
+		status = http.StatusForbidden
+	case pages.TooManyTries:
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", strconv.Itoa(int(v.Wait/time.Second)+1))
+	case pages.LoginBusy:
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "2")
+	}
+	s.rendered(w, s.pages.Login(w, r, status, v))
+	return nil
+}
+
+// serveLogin takes user name and password.
+func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		respond.MethodNotAllowed(w, http.MethodPost)
+		return
+	}
+	if err := s.login(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
+	f, c, err := s.readLoginForm(w, r)
+	if err != nil {
+		return err
+	}
+	username, password := f.get(pages.FieldUsername), f.get(pages.FieldPassword)
+	if err := f.err(); err != nil {
+		return err
+	}
+	again := func(v pages.Login) error {
+		v.Username = truncate(username, maxUsername)
+		return s.showLogin(w, r, f.tx, c, v)
+	}
+	try, wait := s.limiter.begin(username, s.cfg.ClientIP(r))
+	if wait > 0 {
+		s.cfg.Log.Warn("sign-in held back", zap.Duration("wait", wait))
+		return again(pages.Login{Failure: pages.TooManyTries, Wait: wait})
+	}
+	user, err := s.authenticate(r, username, password)
+	switch {
+	case errors.Is(err, login.ErrDenied):
+		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.left()))
+		return again(pages.Login{Failure: pages.WrongCredentials, TriesLeft: try.left()})
+	case errors.Is(err, login.ErrBusy):
+		try.succeeded()
+		return again(pages.Login{Failure: pages.LoginBusy})
+	case err != nil:
+		try.succeeded()
+		return err
+	}
+	try.succeeded()
+	cookie, err := s.sessions.start(r.Context(), user)
+	if err != nil {
+		return unavailable(err)
+	}
+	s.cookies.set(w, s.cookies.sessionName(), cookie, s.cfg.SessionLifetime)
+	s.cfg.Log.Info("signed in", zap.String("user", user.Subject), zap.String("provider", user.Provider))
+	return s.afterLogin(w, f.tx)
+}
+
+func (s *Server) authenticate(r *http.Request, username, password string) (login.Identity, error) {
+	if s.cfg.Password == nil || len(username) > maxUsername || len(password) > maxPassword || strings.ContainsRune(username, 0) {
+		return login.Identity{}, login.ErrDenied
+	}
+	return s.cfg.Password.Authenticate(r.Context(), username, password)
+}
+
+// readLoginForm reads a sign-in or account-switch form, whichever transaction it
+// belongs to, with the client of the transaction if there is one.
+func (s *Server) readLoginForm(w http.ResponseWriter, r *http.Request) (*form, *client.Client, error) {
+	f, err := s.readForm(w, r, forAuthorize)
+	if errors.Is(err, errSealBroken) {
+		values := &params{values: r.PostForm}
+		tx, err := s.seal.open(values.get(pages.FieldToken), forAccount, s.cookies.browser(r))
+		return &form{values, tx}, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.requestClient(r, f.tx.ClientID, f.tx.RedirectURI)
+	return f, c, err
+}
+
+// afterLogin sends the browser on with a GET, so that reloading the page does
+// not send the password again.
+func (s *Server) afterLogin(w http.ResponseWriter, tx *transaction) error {
+	target := pathAccount
+	if tx.Purpose == forAuthorize {
+		sealed, err := s.seal.seal(tx)
+		if err != nil {
+			return err
+		}
+		target = pathAuthorize + "?" + url.Values{paramContinue: {sealed}}.Encode()
+	}
+	seeOther(w, target)
+	return nil
+}
+
+// seeOther redirects within our own origin.
+func seeOther(w http.ResponseWriter, target string) {
+	h := w.Header()
+	h.Set("Location", target)
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// serveSwitch ends the session and shows the sign-in page of the same
+// transaction again.
+func (s *Server) serveSwitch(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		respond.MethodNotAllowed(w, http.MethodPost)
+		return
+	}
+	f, c, err := s.readLoginForm(w, r)
+	if err == nil {
+		if err = s.endSession(w, r); err == nil {
+			err = s.showLogin(w, r, f.tx, c, pages.Login{})
+		}
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// endSession signs the browser out.
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
+	if id, ok := s.sessions.id(s.cookies.read(r, s.cookies.sessionName())); ok {
+		if err := s.sessions.end(r.Context(), id); err != nil {
+			return unavailable(err)
+		}
+	}
+	s.cookies.clear(w, s.cookies.sessionName())
+	return nil
+}

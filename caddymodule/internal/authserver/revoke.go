@@ -1,0 +1,59 @@
+package authserver
+
+import (
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// serveRevoke is the revocation endpoint (RFC 7009). The answer is the same
+// whether the token existed or not, and a client can only revoke its own.
+// Revoking either token of a grant ends the whole grant.
+func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
+	if err := s.revoke(w, r); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+}
+
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
+	p, err := formParams(w, r)
+	if err != nil {
+		return err
+	}
+	presented := p.get("token")
+	creds, err := readCredentials(r, p)
+	if err != nil {
+		return err
+	}
+	if presented == "" {
+		return oauth.InvalidRequest("token is missing")
+	}
+	c, err := s.authenticateClient(r, creds, func() (string, error) {
+		return "", oauth.InvalidClient("client_id is missing")
+	})
+	if err != nil {
+		return err
+	}
+	// A failure of the store must not look like success (section 2.2.1).
+	if err := s.grants.RevokeRefreshToken(r.Context(), presented, c.ID); err != nil {
+		return err
+	}
+	claims, err := s.verifier.Verify(r.Context(), presented)
+	if err != nil || claims.ClientID != c.ID {
+		return nil
+	}
+	if err := s.grants.Revoke(r.Context(), claims.GrantID); err != nil {
+		return err
+	}
+	// Tokens of the client_credentials grant have no record of their own.
+	if err := s.revoker.Add(r.Context(), claims.GrantID); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("token revoked", zap.String("client_id", c.ID))
+	return nil
+}

@@ -1,0 +1,115 @@
+package authserver
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// transaction is what happens between a request and its answer while people
+// sign in and decide. It travels through the browser sealed: nothing is stored
+// for requests that nobody has signed in for, so a flood of them costs nothing,
+// and a form can change none of it.
+type transaction struct {
+	ID      string    `json:"id"`
+	Purpose purpose   `json:"p"`
+	Started time.Time `json:"t"`
+
+	// Browser is the hash of the browser's cookie: a transaction cannot move
+	// to another browser.
+	Browser []byte `json:"b"`
+
+	// Session is the hash of the session that a form was made for.
+	Session string `json:"s,omitempty"`
+
+	// The validated authorization request.
+	ClientID        string       `json:"c,omitempty"`
+	RedirectURI     string       `json:"r,omitempty"`
+	State           string       `json:"st,omitempty"`
+	Challenge       string       `json:"ch,omitempty"`
+	ChallengeMethod string       `json:"cm,omitempty"`
+	Resource        string       `json:"a,omitempty"`
+	Scopes          oauth.Scopes `json:"sc,omitempty"`
+	Locales         string       `json:"l,omitempty"`
+}
+
+// purpose keeps the forms apart, so that none can be posted in place of another.
+type purpose string
+
+const (
+	forAuthorize purpose = "authorize"
+	forAccount   purpose = "account"
+)
+
+// maxSealed bounds a sealed transaction in bytes.
+const maxSealed = 24 << 10
+
+var (
+	errSealBroken  = errors.New("sealed value was not made by this server")
+	errSealExpired = errors.New("sealed value is too old")
+)
+
+// sealer encrypts and authenticates transactions (AES-256-GCM).
+type sealer struct{ aead cipher.AEAD }
+
+func newSealer(key []byte) *sealer {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // only for a wrong key length, and derived keys have 32 bytes
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err) // not for AES
+	}
+	return &sealer{aead}
+}
+
+// newTransaction starts a transaction in a browser.
+func newTransaction(p purpose, browser []byte) *transaction {
+	return &transaction{ID: rand.Text(), Purpose: p, Started: time.Now().UTC(), Browser: browser}
+}
+
+func (s *sealer) seal(t *transaction) (string, error) {
+	plain, err := json.Marshal(t)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, plain, []byte(t.Purpose))), nil
+}
+
+// open returns the transaction of a form. Only the browser that it began in gets
+// it back, and only for as long as a request can be decided.
+func (s *sealer) open(sealed string, p purpose, browser []byte) (*transaction, error) {
+	if len(sealed) > maxSealed {
+		return nil, errSealBroken
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil {
+		return nil, errSealBroken
+	}
+	plain, err := s.aead.Open(nil, nil, raw, []byte(p))
+	if err != nil {
+		return nil, errSealBroken
+	}
+	t := &transaction{}
+	if err := json.Unmarshal(plain, t); err != nil {
+		return nil, errSealBroken
+	}
+	if browser == nil || !bytes.Equal(t.Browser, browser) {
+		return nil, errOtherBrowser
+	}
+	if age := time.Since(t.Started); age > grant.RequestLifetime || age < -time.Minute {
+		return nil, errSealExpired
+	}
+	return t, nil
+}
+
+var errOtherBrowser = errors.New("sealed value belongs to another browser")

@@ -1,0 +1,290 @@
+package authserver
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// Config of an authorization server.
+type Config struct {
+	// Issuer is the issuer identifier: an origin without a trailing slash.
+	// Every URL that the server writes starts with it.
+	Issuer string
+
+	// Name is what people call the server behind the issuer.
+	Name string
+
+	// Resources are those that tokens can be asked for, the default first.
+	// There is at least one.
+	Resources []*oauth.Resource
+
+	// Scopes describes every scope.
+	Scopes []Scope
+
+	// Lifetimes; all of them are positive.
+	AccessLifetime  time.Duration
+	RefreshLifetime time.Duration
+	RefreshGrace    time.Duration
+	CodeLifetime    time.Duration
+	SessionLifetime time.Duration
+	ClientLifetime  time.Duration
+
+	// LoginMax is how many failed sign-ins an account or an address may have
+	// within LoginWindow; 0 switches the limit off.
+	LoginMax    int
+	LoginWindow time.Duration
+
+	// Password signs in local users; nil when there are none.
+	Password login.Password
+
+	// Clients of the configuration, and the policy for others.
+	Clients      []*client.Client
+	Registration client.HostPolicy
+
+	// OpenServiceAccounts lets everyone register clients of the
+	// client_credentials grant. InitialAccessToken reports whether a token
+	// allows it otherwise (RFC 7591 section 3).
+	OpenServiceAccounts bool
+	InitialAccessToken  func(token string) bool
+
+	// PKCEPlain accepts the challenge method "plain".
+	PKCEPlain bool
+
+	// Static reports that static bearer tokens work as well, for the landing
+	// page.
+	Static bool
+
+	// SignIn reports that people can sign in. Without it the pages and the
+	// grants of people are switched off.
+	SignIn bool
+
+	// LandingPage answers "/".
+	LandingPage bool
+
+	Accent, HelpURL string
+
+	// ClientIP returns the address of the peer, behind trusted proxies as the
+	// web server knows them.
+	ClientIP func(*http.Request) string
+
+	Log *zap.Logger
+}
+
+// Scope is a scope with its sentence on the consent page.
+type Scope struct {
+	Name        string
+	Description string
+	Optional    bool
+}
+
+// State is what an issuer keeps: the store and what is derived from it. It
+// outlives reloads of the configuration.
+type State struct {
+	Store       store.Store
+	Prefix      string // of all keys of the issuer
+	Keys        *token.Keys
+	Revocations *token.Revocations
+}
+
+// Server is an authorization server.
+type Server struct {
+	cfg      Config
+	origin   *url.URL
+	keys     *token.Keys
+	verifier *token.Verifier
+	revoker  accessRevoker
+	grants   *grant.Service
+	clients  *client.Directory
+	sessions *sessions
+	seal     *sealer
+	cookies  cookieJar
+	limiter  *loginLimiter
+	pages    *pages.Renderer
+	routes   map[string]http.HandlerFunc
+	metadata []byte
+}
+
+// New returns a server on top of the issuer's state. Its errors name the setting
+// that is wrong.
+func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
+	origin, err := url.Parse(cfg.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, origin: origin, keys: st.Keys, verifier: verifier}
+	s.revoker = accessRevoker{st.Revocations, cfg.AccessLifetime}
+	s.grants = grant.NewService(st.Store, st.Prefix, st.Keys.Derive, grant.Config{
+		CodeLifetime: cfg.CodeLifetime, RefreshLifetime: cfg.RefreshLifetime, RefreshGrace: cfg.RefreshGrace,
+	}, s.revoker)
+	s.clients = client.NewDirectory(st.Store, st.Prefix, client.Config{
+		Configured: cfg.Clients, Policy: cfg.Registration, ExpireAfter: cfg.ClientLifetime,
+	})
+	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
+	s.seal = newSealer(st.Keys.Derive("authorization request"))
+	s.cookies = cookieJar{secure: origin.Scheme == "https"}
+	s.limiter = newLoginLimiter(cfg.LoginMax, cfg.LoginWindow)
+	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
+	if cfg.SignIn {
+		options.AccountPath = pathAccount
+	}
+	if s.pages, err = pages.New(options); err != nil {
+		return nil, err
+	}
+	s.metadata = s.buildMetadata()
+	s.routes = s.buildRoutes()
+	return s, nil
+}
+
+// accessRevoker ends the access tokens of a revoked grant.
+type accessRevoker struct {
+	revocations *token.Revocations
+	lifetime    time.Duration
+}
+
+// Add implements grant.Revoker.
+func (a accessRevoker) Add(ctx context.Context, grantID string) error {
+	return a.revocations.Add(ctx, grantID, a.lifetime)
+}
+
+// Paths of the endpoints. They are at the root of the origin, because clients of
+// the first MCP revisions look for them there without any metadata.
+const (
+	pathAuthorize = pages.PathAuthorize
+	pathLogin     = pages.PathLogin
+	pathSwitch    = pages.PathSwitch
+	pathLogout    = pages.PathLogout
+	pathAccount   = "/account"
+	pathRemove    = pathAccount + pages.RevokeSuffix
+	pathToken     = "/token"
+	pathRegister  = "/register"
+	pathRevoke    = "/revoke"
+	pathJWKS      = "/jwks"
+	pathHealth    = "/health"
+)
+
+// buildRoutes lists the endpoints. Each of them checks its methods itself.
+func (s *Server) buildRoutes() map[string]http.HandlerFunc {
+	routes := map[string]http.HandlerFunc{
+		pathHealth:            s.serveHealth,
+		pathJWKS:              open(s.serveJWKS, http.MethodGet),
+		pathToken:             open(s.serveToken, http.MethodPost),
+		pathRevoke:            open(s.serveRevoke, http.MethodPost),
+		pathRegister:          open(s.serveRegister, http.MethodPost),
+		oauth.WellKnownServer: open(s.serveMetadata, http.MethodGet),
+	}
+	if s.cfg.SignIn {
+		routes[pathAuthorize] = s.serveAuthorize
+		routes[pathLogin] = s.serveLogin
+		routes[pathSwitch] = s.serveSwitch
+		routes[pathLogout] = s.serveLogout
+		routes[pathAccount] = s.serveAccount
+		routes[pathRemove] = s.serveRemove
+	}
+	if s.cfg.LandingPage {
+		routes["/"] = s.serveLanding
+	}
+	// Clients look for metadata with the resource's path inserted after the
+	// well-known part (RFC 8414 section 3.1) or appended before it.
+	for _, r := range s.cfg.Resources {
+		if r.Path != "" && r.Origin == s.cfg.Issuer {
+			routes[oauth.WellKnownServer+r.Path] = routes[oauth.WellKnownServer]
+			routes[r.Path+oauth.WellKnownServer] = routes[oauth.WellKnownServer]
+		}
+	}
+	return routes
+}
+
+// open wraps an endpoint that browsers of any origin may call, without cookies.
+func open(next http.HandlerFunc, method string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodOptions:
+			respond.Preflight(w, r, "*")
+		case r.Method == method, method == http.MethodGet && r.Method == http.MethodHead:
+			respond.CORS(w, "*")
+			next(w, r)
+		default:
+			respond.CORS(w, "*")
+			respond.MethodNotAllowed(w, method, http.MethodOptions)
+		}
+	}
+}
+
+// Endpoint returns the handler of the endpoint at a cleaned path, if it is one.
+func (s *Server) Endpoint(path string) (http.HandlerFunc, bool) {
+	h, ok := s.routes[path]
+	return h, ok
+}
+
+// Verifier checks the access tokens that the server issues.
+func (s *Server) Verifier() *token.Verifier { return s.verifier }
+
+// resource finds the resource that a request names (RFC 8707). No name means the
+// default; the origin, a trailing slash and other spellings of the same URL are
+// understood.
+func (s *Server) resource(uri string) (*oauth.Resource, error) {
+	if uri == "" {
+		return s.cfg.Resources[0], nil
+	}
+	canonical, ok := oauth.CanonicalResource(uri)
+	if !ok {
+		return nil, oauth.InvalidTarget("resource is not an absolute URL of an MCP server")
+	}
+	for _, r := range s.cfg.Resources {
+		if canonical == r.URL() {
+			return r, nil
+		}
+	}
+	for _, r := range s.cfg.Resources {
+		if canonical == r.Origin {
+			return r, nil
+		}
+	}
+	return nil, oauth.InvalidTarget("resource is not one that this server protects")
+}
+
+// scopes are all scopes of the resource that the server knows.
+func (s *Server) scopeNames() oauth.Scopes {
+	out := make(oauth.Scopes, 0, len(s.cfg.Scopes))
+	for _, sc := range s.cfg.Scopes {
+		out = append(out, sc.Name)
+	}
+	return out
+}
+
+// directory is the login that knows its users, if there is one.
+func (s *Server) directory() (login.Directory, bool) {
+	d, ok := s.cfg.Password.(login.Directory)
+	return d, ok
+}
+
+// current returns the identity of a user as it is now. It reports false for a
+// user who is gone or whose credential has changed.
+func (s *Server) current(ctx context.Context, id login.Identity) (login.Identity, bool) {
+	d, ok := s.directory()
+	if !ok {
+		return login.Identity{}, false
+	}
+	now, ok := d.Lookup(ctx, id.Subject)
+	return now, ok && now.Provider == id.Provider
+}
+
+// wantsJSON reports whether the caller is a program that asks for JSON.
+func wantsJSON(r *http.Request) bool {
+	accept := r.Header.Get("Accept")
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+}

@@ -1,0 +1,106 @@
+package authserver
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// sessions keeps who is signed in, in which browser. The cookie holds the user's
+// part and a random part; the store has the latter as a hash.
+type sessions struct {
+	store    store.Store
+	prefix   string
+	lifetime time.Duration
+	key      []byte
+}
+
+// session is a signed-in browser.
+type session struct {
+	ID      string         `json:"-"` // the store key without its prefix
+	Version int            `json:"v"`
+	User    login.Identity `json:"user"`
+	Since   time.Time      `json:"since"`
+}
+
+const sessionVersion = 1
+
+var lowerBase32 = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+func encode32(b []byte) string { return strings.ToLower(lowerBase32.EncodeToString(b)) }
+
+// userPart groups the sessions of a user without telling the user's name.
+func (s *sessions) userPart(subject string) string {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(subject))
+	return encode32(mac.Sum(nil)[:10])
+}
+
+// start signs a user in and returns the cookie's value. Every sign-in makes a
+// new session, so nobody can plant one beforehand.
+func (s *sessions) start(ctx context.Context, user login.Identity) (cookie string, err error) {
+	data, err := json.Marshal(session{Version: sessionVersion, User: user, Since: time.Now().UTC()})
+	if err != nil {
+		return "", err
+	}
+	cookie = s.userPart(user.Subject) + "." + rand.Text()
+	key, _ := s.id(cookie)
+	return cookie, s.store.Put(ctx, s.prefix+key, store.Record{Value: data, Expires: time.Now().Add(s.lifetime)})
+}
+
+// id is the store key of a cookie.
+func (s *sessions) id(cookie string) (string, bool) {
+	user, random, ok := strings.Cut(cookie, ".")
+	if !ok || len(user) != 16 || len(random) != len(rand.Text()) || store.CheckKey(user) != nil || strings.Contains(user, "/") {
+		return "", false
+	}
+	sum := sha256.Sum256([]byte(random))
+	return user + "/" + encode32(sum[:]), true
+}
+
+// find returns the session of a cookie, or nil when there is none.
+func (s *sessions) find(ctx context.Context, cookie string) (*session, error) {
+	id, ok := s.id(cookie)
+	if !ok {
+		return nil, nil
+	}
+	rec, err := s.store.Get(ctx, s.prefix+id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &session{ID: id}
+	if err := json.Unmarshal(rec.Value, out); err != nil || out.Version != sessionVersion {
+		return nil, nil
+	}
+	return out, nil
+}
+
+// end signs a browser out on the server, not only in the cookie.
+func (s *sessions) end(ctx context.Context, id string) error {
+	return s.store.Delete(ctx, s.prefix+id)
+}
+
+// endAll signs a user out in every browser.
+func (s *sessions) endAll(ctx context.Context, subject string) error {
+	for key, err := range s.store.Keys(ctx, s.prefix+s.userPart(subject)+"/") {
+		if err != nil {
+			return err
+		}
+		if err := s.store.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// tokenRequest is a token request whose client has been authenticated and whose
+// shared parameters have been checked.
+type tokenRequest struct {
+	*params
+	client   *client.Client
+	resource *oauth.Resource // nil when the request names none
+	scope    string
+}
+
+// resourceURL is the audience that the request asks for, or "".
+func (t *tokenRequest) resourceURL() string {
+	if t.resource == nil {
+		return ""
+	}
+	return t.resource.URL()
+}
+
+// issuance is what a grant type contributes to the answer.
+type issuance struct {
+	user     login.Identity // the zero Identity for a client that acts for itself
+	grantID  string
+	resource string
+	scopes   oauth.Scopes
+	refresh  string // "" for none
+}
+
+// grantType holds the parts of the token endpoint that only one grant type has.
+// Everything that all of them share is in serveToken, so a new grant type cannot
+// forget it.
+type grantType struct {
+	name string
+
+	// confidential demands a client secret.
+	confidential bool
+
+	// clientOf names the client of a request that names none.
+	clientOf func(context.Context, *Server, *params) (string, error)
+
+	issue func(context.Context, *Server, *tokenRequest) (*issuance, error)
+}
+
+var grantTypes = []grantType{
+	{name: oauth.GrantAuthorizationCode, clientOf: needClientID, issue: issueForCode},
+	{name: oauth.GrantRefreshToken, clientOf: clientOfRefreshToken, issue: issueForRefreshToken},
+	{name: oauth.GrantClientCredentials, clientOf: needClientID, issue: issueForClient, confidential: true},
+}
+
+// tokenResponse is the answer of RFC 6749 section 5.1. The scope is always there,
+// since clients compare it with what they asked for.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope"`
+}
+
+// serveToken is the token endpoint (RFC 6749 section 3.2).
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.token(w, r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Pragma", "no-cache")
+	respond.JSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, error) {
+	p, err := formParams(w, r)
+	if err != nil {
+		return nil, err
+	}
+	kind, err := findGrantType(p)
+	if err != nil {
+		return nil, err
+	}
+	creds, err := readCredentials(r, p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.authenticateClient(r, creds, func() (string, error) { return kind.clientOf(r.Context(), s, p) })
+	if err != nil {
+		return nil, err
+	}
+	if !c.Allows(kind.name) || kind.confidential && c.Public() {
+		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + kind.name)
+	}
+	req, err := s.sharedParameters(p, c)
+	if err != nil {
+		return nil, err
+	}
+	// Everything that can fail comes before the step that uses up a code.
+	if err := s.clients.Touch(r.Context(), c); err != nil {
+		return nil, err
+	}
+	issued, err := kind.issue(r.Context(), s, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.mint(r.Context(), c, issued, kind.name)
+}
+
+func findGrantType(p *params) (*grantType, error) {
+	name := p.get("grant_type")
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, oauth.InvalidRequest("grant_type is missing")
+	}
+	for i := range grantTypes {
+		if grantTypes[i].name == name {
+			return &grantTypes[i], nil
+		}
+	}
+	return nil, oauth.UnsupportedGrantType()
+}
+
+// sharedParameters checks what every grant type has in common.
+func (s *Server) sharedParameters(p *params, c *client.Client) (*tokenRequest, error) {
+	req := &tokenRequest{params: p, client: c, scope: p.get("scope")}
+	uri := p.get("resource")
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	if uri == "" {
+		return req, nil
+	}
+	var err error
+	req.resource, err = s.resource(uri)
+	return req, err
+}
+
+// mint makes the access token and the answer. The user is looked at once more:
+// whoever was removed from the configuration gets no new tokens.
+func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantTypeName string) (*tokenResponse, error) {
+	user := i.user
+	if user.Subject != "" {
+		var ok bool
+		if user, ok = s.current(ctx, user); !ok {
+			return nil, oauth.InvalidGrant("the user can no longer sign in")
+		}
+	} else {
+		user.Subject = c.ID
+	}
+	access, err := s.keys.Mint(oauth.AccessTokenClaims{
+		Issuer: s.cfg.Issuer, Subject: user.Subject, Audience: i.resource, ClientID: c.ID,
+		Scope: i.scopes.String(), GrantID: i.grantID,
+		Email: user.Email, Name: user.Name, Groups: user.Groups,
+	}, s.cfg.AccessLifetime)
+	if err != nil {
+		return nil, oauth.ServerError(err)
+	}
+	s.cfg.Log.Info("token issued", zap.String("grant_type", grantTypeName),
+		zap.String("client_id", c.ID), zap.String("user", user.Subject), zap.String("scope", i.scopes.String()))
+	return &tokenResponse{
+		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(s.cfg.AccessLifetime / time.Second),
+		RefreshToken: i.refresh, Scope: i.scopes.String(),
+	}, nil
+}
+
+// refuse answers a token, revocation or registration request that failed.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var refusal *oauth.Error
+	if !errors.As(err, &refusal) {
+		// What is no refusal is a fault of the store.
+		refusal = oauth.TemporarilyUnavailable(err)
+	}
+	log := s.cfg.Log.With(zap.String("path", r.URL.Path), zap.String("error", refusal.Code))
+	switch {
+	case refusal.Status >= http.StatusInternalServerError:
+		log.Error("could not answer", zap.Error(err))
+	case grant.Reused(err):
+		log.Warn("a code or refresh token was used again; its grant is revoked")
+	default:
+		log.Info("refused", zap.String("reason", refusal.Description))
+	}
+	if refusal.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
+		// RFC 6749 section 5.2: a client that used the header learns its scheme.
+		w.Header().Set("WWW-Authenticate", `Basic realm="`+s.origin.Host+`"`)
+	}
+	respond.Error(w, refusal)
+}
