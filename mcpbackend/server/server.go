@@ -70,7 +70,7 @@ type Server struct {
 
 	mux                         *http.ServeMux
 	modern, sessions, bare, sse http.Handler // see serveMCP and serveSSE
-	stateful                    []*mcp.Server
+	plain                       *mcp.Server  // behind /mcp; knows its sessions
 
 	stopping context.Context // done when streams are to end
 	stop     context.CancelFunc
@@ -130,11 +130,9 @@ func (s *Server) openSource(cfg cisco.Config) (err error) {
 //   - Leaving a modern request cancels it, as that protocol demands; leaving an older one must not.
 //   - The localhost check of the Host header, against DNS rebinding, is left on in all of them.
 func (s *Server) addHandlers(o Options, groups groupSet) {
-	plain := s.newMCPServer(groups, 0)
+	s.plain = s.newMCPServer(groups, 0)
 	pinging := s.newMCPServer(groups, o.KeepAlive)
-	s.stateful = []*mcp.Server{plain, pinging}
-
-	get := func(*http.Request) *mcp.Server { return plain }
+	get := func(*http.Request) *mcp.Server { return s.plain }
 	s.modern = mcp.NewStreamableHTTPHandler(get, &mcp.StreamableHTTPOptions{
 		Stateless: true, PropagateRequestCancellation: true, MaxRequestBodyBytes: s.maxBody, Logger: s.log,
 	})
@@ -233,9 +231,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) Close() {
 	s.stop()
 	s.abort()
-	for _, m := range s.stateful {
-		for session := range m.Sessions() {
-			_ = session.Close() // its connection is gone already, which is all that could be reported
-		}
+	// The sessions of /sse end with their streams. Closing them from here would also race with the SDK, which starts
+	// their pings after it has listed them.
+	for session := range s.plain.Sessions() {
+		_ = session.Close() // its connection is gone already, which is all that could be reported
 	}
 }
