@@ -39,11 +39,19 @@ type Record struct {
 // Exists reports whether the record holds a value.
 func (r Record) Exists() bool { return r.Value != nil }
 
+// ExpiredAt reports whether the record counts as absent at the moment now.
+func (r Record) ExpiredAt(now time.Time) bool {
+	return !r.Expires.IsZero() && !now.Before(r.Expires)
+}
+
 // Store keeps records under string keys. All methods are safe for concurrent
 // use. An error that is not ErrNotFound means that the store could not do its
 // work: the caller answers 503 and must not conclude anything about the record.
-// When a method returns without an error, what it wrote is durable to the
-// degree that the backend promises.
+// In particular a write that failed, or whose context ended while it was under
+// way, may have taken effect all the same; only a method that is called with a
+// context that has already ended surely does nothing. When a method returns
+// without an error, what it wrote is durable to the degree that the backend
+// promises.
 type Store interface {
 	// Get returns the record at key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
@@ -55,24 +63,29 @@ type Store interface {
 	// Update changes the record at key in one atomic step: fn gets the current
 	// record (the zero Record when it is absent or expired) and returns the
 	// one that takes its place; a nil Value deletes it. When fn returns an
-	// error nothing is written and Update returns that very error. fn may run
-	// more than once, so it has no effects of its own, and it must not call
-	// the store.
+	// error nothing is written and Update returns that very error; the same
+	// holds for a record that Put would refuse. When fn panics nothing is
+	// written and Update panics. fn may run more than once, on a goroutine
+	// that is not the caller's, but never after Update has returned. So it is
+	// quick, has no effects beyond its own variables, and does not call the
+	// store.
 	Update(ctx context.Context, key string, fn func(Record) (Record, error)) error
 
 	// Delete removes the record at key. Deleting an absent record is no error.
 	Delete(ctx context.Context, key string) error
 
 	// Keys yields the keys that start with prefix, in no particular order and
-	// without the expired ones. Keys written or deleted meanwhile may or may
-	// not appear. An error ends the sequence.
+	// without the expired ones; the empty prefix stands for all keys. Keys
+	// written or deleted meanwhile may or may not appear. The loop may call
+	// the store. An error ends the sequence.
 	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
 
 	// Watch returns a channel of the keys under prefix that any node writes or
 	// deletes from now on. The channel is closed when ctx is done, when the
 	// store is closed, or when a slow reader made the store drop a key: the
 	// reader then calls Watch again and reads the state with Keys, so that
-	// nothing is missed silently.
+	// nothing is missed silently. A record that merely expires is not
+	// reported.
 	Watch(ctx context.Context, prefix string) (<-chan string, error)
 
 	// Close releases the store. Calls under way finish or return ErrClosed.
@@ -83,7 +96,9 @@ type Store interface {
 // Sweeper is implemented by stores that do not remove expired records by
 // themselves. The owner calls Sweep now and then.
 type Sweeper interface {
-	// Sweep removes records that expired before now and returns how many.
+	// Sweep removes the records that have expired at the moment now and
+	// returns how many. It may take long, but holds up other calls only
+	// briefly; after an error it has removed as many as it returns.
 	Sweep(ctx context.Context, now time.Time) (int, error)
 }
 
@@ -110,7 +125,7 @@ func CheckRecord(r Record, now time.Time) error {
 		return errors.New("record without a value")
 	case len(r.Value) > MaxValueLength:
 		return errors.New("value is too long")
-	case !r.Expires.IsZero() && !r.Expires.After(now):
+	case r.ExpiredAt(now):
 		return errors.New("record has already expired")
 	}
 	return nil
