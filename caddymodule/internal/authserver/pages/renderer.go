@@ -1,0 +1,215 @@
+package pages
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/text/language"
+)
+
+//go:embed templates/*.html style.css
+var templateFiles embed.FS
+
+// Paths that the forms of the pages post to.
+const (
+	PathAuthorize = "/authorize"    // consent, and Cancel on the sign-in page
+	PathLogin     = "/login"        // user name and password
+	PathSwitch    = "/login/switch" // sign in as somebody else
+	PathLogout    = "/logout"
+)
+
+// RevokeSuffix follows [Options.AccountPath] in the path that removes an app.
+const RevokeSuffix = "/revoke"
+
+// Names of the form fields, and the values of FieldDecision.
+const (
+	FieldToken      = "token" // the opaque token of the view, in every form
+	FieldDecision   = "decision"
+	FieldScope      = "scope" // one per optional scope that was ticked
+	FieldUsername   = "username"
+	FieldPassword   = "password"
+	FieldGrant      = "grant"      // the ID of the App to remove
+	FieldEverywhere = "everywhere" // "1" ends all sessions of the user
+
+	DecisionAllow = "allow"
+	DecisionDeny  = "deny"
+)
+
+// Options are the parts of the pages that belong to the operator.
+type Options struct {
+	// ServerName is what people know the MCP server by. Default: Host.
+	ServerName string
+
+	// Host is the public host of the authorization server, shown in the footer.
+	Host string
+
+	// Accent is the colour of links and of the main button, as #rgb or
+	// #rrggbb. It is darkened or lightened where it could not be read.
+	// Default: a blue.
+	Accent string
+
+	// HelpURL is an https address that the footer links to; empty for none.
+	HelpURL string
+
+	// AccountPath is the path of the connected apps page; empty when the
+	// server has no accounts, which hides all links to it.
+	AccountPath string
+}
+
+// Renderer writes the pages. It is safe for concurrent use.
+//
+// Its methods write a whole response or, when they return an error, nothing.
+// The error is [ErrView] when the view cannot be shown safely.
+//
+// The referrer policy of the pages makes browsers send "Origin: null" with
+// their forms: handlers check Sec-Fetch-Site and their token, not Origin.
+type Renderer struct {
+	site    *site
+	csp     string
+	matcher language.Matcher
+	books   []book // in the order the matcher knows
+}
+
+// book is all pages in one language.
+type book struct {
+	*catalogue
+	pages map[string]*template.Template
+}
+
+// site is what every page knows about where it is.
+type site struct {
+	Server      serverView
+	Host        string
+	HelpURL     string
+	AccountPath string
+	Style       template.CSS
+}
+
+// New returns a renderer. Its errors name the option that is wrong.
+func New(o Options) (*Renderer, error) {
+	s, err := newSite(o)
+	if err != nil {
+		return nil, err
+	}
+	catalogues, err := loadCatalogues(localeFiles)
+	if err != nil {
+		return nil, fmt.Errorf("loading the languages of the pages: %w", err)
+	}
+	hash := sha256.Sum256([]byte(s.Style))
+	r := &Renderer{
+		site: s,
+		csp: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) +
+			"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+	}
+	var tags []language.Tag
+	for _, c := range catalogues {
+		b, err := newBook(c, s)
+		if err != nil {
+			return nil, fmt.Errorf("parsing the templates of the pages: %w", err)
+		}
+		tags = append(tags, c.tag)
+		r.books = append(r.books, b)
+	}
+	r.matcher = language.NewMatcher(tags)
+	return r, nil
+}
+
+func newSite(o Options) (*site, error) {
+	if o.HelpURL != "" {
+		if u, err := url.Parse(o.HelpURL); err != nil || u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("help URL %q is not an https address", o.HelpURL)
+		}
+	}
+	if p := o.AccountPath; p != "" && (!strings.HasPrefix(p, "/") || path.Clean(p) != p || strings.ContainsAny(p, `?#\`)) {
+		return nil, fmt.Errorf("account path %q is not a plain absolute path", p)
+	}
+	accent, err := accentCSS(o.Accent)
+	if err != nil {
+		return nil, err
+	}
+	style, err := templateFiles.ReadFile("style.css")
+	if err != nil {
+		return nil, err
+	}
+	s := &site{Host: o.Host, HelpURL: o.HelpURL, AccountPath: o.AccountPath}
+	s.Style = template.CSS(string(style) + accent) // #nosec G203 -- our own file and colours made of numbers
+	name := cleanText(o.ServerName, maxName)
+	if name == "" {
+		name = o.Host
+	}
+	s.Server = serverView{Name: name, Initials: initials(name)}
+	return s, nil
+}
+
+// newBook parses the layout and the partials once for the language, and every
+// page on a copy of them, so that each has its own "main".
+func newBook(c *catalogue, s *site) (book, error) {
+	b := book{catalogue: c, pages: map[string]*template.Template{}}
+	base, err := template.New("").Funcs(markup{c, s}.funcs()).
+		ParseFS(templateFiles, "templates/layout.html", "templates/partials.html")
+	if err != nil {
+		return b, err
+	}
+	for _, name := range pageNames {
+		t, err := base.Clone()
+		if err == nil {
+			t, err = t.ParseFS(templateFiles, "templates/"+name+".html")
+		}
+		if err != nil {
+			return b, err
+		}
+		b.pages[name] = t
+	}
+	return b, nil
+}
+
+// pageNames are the templates that fill the layout.
+var pageNames = []string{"account", "consent", "error", "handoff", "landing", "login", "signedout"}
+
+// choose returns the pages in the language that fits the request best.
+func (r *Renderer) choose(req *http.Request, locales string) book {
+	_, i := language.MatchStrings(r.matcher, preferences(req, locales)...)
+	return r.books[i]
+}
+
+// frame is the data of the layout.
+type frame struct {
+	Body    any
+	Refresh template.URL // where the browser goes by itself; empty to stay
+	Class   string       // of the body element
+	Served  bool         // the footer says who serves, not what one signs in to
+}
+
+// write renders a page to memory, so that a fault cannot leave half of it on
+// the wire, and sends it.
+func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string, f frame) error {
+	var buf bytes.Buffer
+	if err := b.pages[page].ExecuteTemplate(&buf, "layout", f); err != nil {
+		return fmt.Errorf("rendering the %s page: %w", page, err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", b.tag.String())
+	h.Set("Content-Length", strconv.Itoa(buf.Len()))
+	h.Set("Content-Security-Policy", r.csp)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Add("Vary", "Accept-Language")
+	w.WriteHeader(status)
+	// The browser went away when this fails; nobody is left to be told.
+	_, _ = buf.WriteTo(w)
+	return nil
+}
