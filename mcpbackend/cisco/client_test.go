@@ -360,3 +360,17 @@ func TestNewChecksItsConfig(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusalWithoutWordsIsStillExplained(t *testing.T) {
+	for _, body := range []string{"", "{}", `{"ErrorResponse":{"APIError":[]}}`, "null"} {
+		s := newStandIn(t)
+		s.api = func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, body)
+		}
+		_, err := s.client(t).Bugs(t.Context(), bugs.Query{Kind: bugs.ByKeyword, Keyword: "x"})
+		if want := "Cisco's API refused the search (status 404)."; err == nil || err.Error() != want {
+			t.Errorf("body %q: error %v, want %s", body, err, want)
+		}
+	}
+}

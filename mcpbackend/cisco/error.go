@@ -85,14 +85,15 @@ func describe(body []byte, secret string) (said, action string) {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return clean(stripTags(string(body)), secret), ""
 	}
-	for _, e := range wire.ErrorResponse.APIError {
-		said = clean(e.ErrorDescription, secret)
-		if said == "" {
-			said = clean(e.ErrorCode, secret)
-		}
-		return said, ended(clean(e.SuggestedAction, secret))
+	if len(wire.ErrorResponse.APIError) == 0 {
+		return "", ""
 	}
-	return "", ""
+	e := wire.ErrorResponse.APIError[0]
+	said = clean(e.ErrorDescription, secret)
+	if said == "" {
+		said = clean(e.ErrorCode, secret)
+	}
+	return said, ended(clean(e.SuggestedAction, secret))
 }
 
 // tokenRefusal explains an answer of the token endpoint other than 200 (RFC 6749 §5.2).

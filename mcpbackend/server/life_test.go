@@ -89,6 +89,16 @@ func (s *slowSource) Bugs(ctx context.Context, _ bugs.Query) (bugs.Page, error) 
 	}
 }
 
+// await waits for what has to come. The bound only turns a hang into a failure.
+func await(t *testing.T, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it did not happen")
+	}
+}
+
 // serve runs s on a loopback port. stop asks it to stop; done tells how that ended.
 func serve(t *testing.T, s *Server) (url string, stop func(), done chan error) {
 	t.Helper()
@@ -177,7 +187,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 		b, _ := io.ReadAll(res.Body)
 		body <- string(b)
 	}()
-	<-slow.started
+	await(t, slow.started)
 	stop()
 	close(slow.release)
 	if got := <-body; !strings.Contains(got, "No bugs found") {
@@ -196,9 +206,9 @@ func TestCloseCancelsCalls(t *testing.T) {
 	slow := newSlowSource()
 	s.source = slow
 	go post(t, s, "", callSearch)
-	<-slow.started
+	await(t, slow.started)
 	s.Close()
-	<-slow.ended
+	await(t, slow.ended)
 }
 
 // Leaving a modern request cancels its call, because its response is all there is.
@@ -219,9 +229,9 @@ func TestLeavingAModernCallCancelsIt(t *testing.T) {
 			res.Body.Close()
 		}
 	}()
-	<-slow.started
+	await(t, slow.started)
 	leave()
-	<-slow.ended
+	await(t, slow.ended)
 }
 
 func TestServeReportsABrokenListener(t *testing.T) {
