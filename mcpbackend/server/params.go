@@ -203,7 +203,7 @@ func (p param) wrong() error {
 	case p.choices != nil:
 		return refuse("The argument %s must be one of %s.", p.name, strings.Join(p.choices, ", "))
 	}
-	return refuse("The argument %s must be text of at most %d characters.", p.name, p.maxLen)
+	return refuse("The argument %s must be plain text of at most %d characters.", p.name, p.maxLen)
 }
 
 func names(params []param) string {
