@@ -68,6 +68,10 @@ type Config struct {
 	// page.
 	Static bool
 
+	// OAuth reports that tokens are issued at all. Without it there are only
+	// the landing page and the health check.
+	OAuth bool
+
 	// SignIn reports that people can sign in. Without it the pages and the
 	// grants of people are switched off.
 	SignIn bool
@@ -178,14 +182,18 @@ const (
 
 // buildRoutes lists the endpoints. Each of them checks its methods itself.
 func (s *Server) buildRoutes() map[string]http.HandlerFunc {
-	routes := map[string]http.HandlerFunc{
-		pathHealth:            s.serveHealth,
-		pathJWKS:              open(s.serveJWKS, http.MethodGet),
-		pathToken:             open(s.serveToken, http.MethodPost),
-		pathRevoke:            open(s.serveRevoke, http.MethodPost),
-		pathRegister:          open(s.serveRegister, http.MethodPost),
-		oauth.WellKnownServer: open(s.serveMetadata, http.MethodGet),
+	routes := map[string]http.HandlerFunc{pathHealth: s.serveHealth}
+	if s.cfg.LandingPage {
+		routes["/"] = s.serveLanding
 	}
+	if !s.cfg.OAuth {
+		return routes
+	}
+	routes[pathJWKS] = open(s.serveJWKS, http.MethodGet)
+	routes[pathToken] = open(s.serveToken, http.MethodPost)
+	routes[pathRevoke] = open(s.serveRevoke, http.MethodPost)
+	routes[pathRegister] = open(s.serveRegister, http.MethodPost)
+	routes[oauth.WellKnownServer] = open(s.serveMetadata, http.MethodGet)
 	if s.cfg.SignIn {
 		routes[pathAuthorize] = s.serveAuthorize
 		routes[pathLogin] = s.serveLogin
@@ -193,9 +201,6 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 		routes[pathLogout] = s.serveLogout
 		routes[pathAccount] = s.serveAccount
 		routes[pathRemove] = s.serveRemove
-	}
-	if s.cfg.LandingPage {
-		routes["/"] = s.serveLanding
 	}
 	// Clients look for metadata with the resource's path inserted after the
 	// well-known part (RFC 8414 section 3.1) or appended before it.

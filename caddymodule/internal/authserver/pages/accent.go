@@ -62,6 +62,12 @@ var (
 	black = colour{0, 0, 0}
 	white = colour{1, 1, 1}
 	ink   = colour{0.05, 0.05, 0.08}
+
+	// The surfaces of style.css.
+	lightPaper = colour{0xf5 / 255.0, 0xf4 / 255.0, 0xf0 / 255.0}
+	lightCard  = white
+	darkPaper  = colour{0x13 / 255.0, 0x13 / 255.0, 0x12 / 255.0}
+	darkCard   = colour{0x1d / 255.0, 0x1c / 255.0, 0x1b / 255.0}
 )
 
 // palette is the part of the style sheet's colours that follows the accent.
@@ -90,7 +96,7 @@ func (p palette) css() string {
 }
 
 // accentCSS returns the rules that replace the style sheet's accent, in a
-// variant for light and one for dark. The surfaces are those of style.css.
+// variant for light and one for dark.
 func accentCSS(accent string) (string, error) {
 	if accent == "" {
 		return "", nil
@@ -99,7 +105,7 @@ func accentCSS(accent string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	light := newPalette(c, colour{0.961, 0.957, 0.941}, white, black)
-	dark := newPalette(c, colour{0.075, 0.075, 0.071}, colour{0.114, 0.110, 0.106}, white)
+	light := newPalette(c, lightPaper, lightCard, black)
+	dark := newPalette(c, darkPaper, darkCard, white)
 	return light.css() + "\n@media (prefers-color-scheme:dark){" + dark.css() + "}\n", nil
 }

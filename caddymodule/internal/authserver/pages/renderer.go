@@ -177,7 +177,7 @@ var pageNames = []string{"account", "consent", "error", "handoff", "landing", "l
 
 // choose returns the pages in the language that fits the request best.
 func (r *Renderer) choose(req *http.Request, locales string) book {
-	_, i := language.MatchStrings(r.matcher, preferences(req, locales)...)
+	_, i, _ := r.matcher.Match(preferences(req, locales)...)
 	return r.books[i]
 }
 

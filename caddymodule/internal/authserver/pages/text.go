@@ -151,18 +151,25 @@ func (c *catalogue) count(key string, n int) (string, error) {
 const maxPreference = 512
 
 // preferences returns the languages a request asks for: ui_locales (OpenID
-// Connect Core 1.0, section 3.1.2.1) before Accept-Language.
-func preferences(req *http.Request, stored string) []string {
-	var out []string
+// Connect Core 1.0, section 3.1.2.1) before Accept-Language. What cannot be
+// parsed is not asked for.
+func preferences(req *http.Request, stored string) []language.Tag {
 	asked := stored
 	if asked == "" && req.URL != nil {
 		asked = req.URL.Query().Get("ui_locales")
 	}
+	var tags []language.Tag
 	if len(asked) <= maxPreference {
-		out = strings.Fields(asked)
+		for name := range strings.FieldsSeq(asked) {
+			if tag, err := language.Parse(name); err == nil {
+				tags = append(tags, tag)
+			}
+		}
 	}
 	if h := req.Header.Get("Accept-Language"); len(h) <= maxPreference {
-		out = append(out, h)
+		if accepted, _, err := language.ParseAcceptLanguage(h); err == nil {
+			tags = append(tags, accepted...)
+		}
 	}
-	return out
+	return tags
 }

@@ -1,0 +1,125 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// App is what the sites of a configuration share: the issuers, their stores and
+// the options that sites do not set themselves.
+type App struct {
+	Options
+
+	ctx      caddy.Context
+	log      *zap.Logger
+	store    StoreModule
+	handlers []*Handler
+
+	// build makes the sites once. The web server may start before this app
+	// does, so the first request builds them when Start has not yet.
+	build func() error
+	sites map[*Handler]*site
+
+	// taken are the states that this configuration holds on to. Cleanup gives
+	// back these and no others: it also runs when Provision failed.
+	taken []string
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mcp_auth", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision checks the options. It opens nothing, since configurations are also
+// provisioned to be validated only.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.log = ctx.Logger()
+	a.build = sync.OnceValue(a.buildSites)
+	if err := a.Options.provision(); err != nil {
+		return err
+	}
+	var err error
+	a.store, err = loadStore(ctx, a, a.Options)
+	return err
+}
+
+// loadStore loads the guest module of the store, if one is configured. host is
+// the module that embeds the options.
+func loadStore(ctx caddy.Context, host any, o Options) (StoreModule, error) {
+	if o.StoreRaw == nil {
+		return nil, nil
+	}
+	m, err := ctx.LoadModule(host, "StoreRaw")
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s, ok := m.(StoreModule)
+	if !ok {
+		return nil, fmt.Errorf("store: %T is no store", m)
+	}
+	return s, nil
+}
+
+// Start opens the stores and builds what serves the sites.
+func (a *App) Start() error { return a.build() }
+
+// Stop does nothing: requests of this configuration may still be under way, and
+// Cleanup comes after them.
+func (a *App) Stop() error { return nil }
+
+// Cleanup lets go of the stores.
+func (a *App) Cleanup() error {
+	var errs []error
+	for _, key := range a.taken {
+		if _, err := states.Delete(key); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	a.taken = nil
+	return errors.Join(errs...)
+}
+
+func (a *App) buildSites() error {
+	if len(a.handlers) == 0 {
+		return nil
+	}
+	web, err := a.ctx.App("http")
+	if err != nil {
+		return err
+	}
+	b := &builder{app: a, web: web.(*caddyhttp.App)}
+	a.sites, err = b.build()
+	return err
+}
+
+// state returns the open store that a module describes and notes that this
+// configuration uses it.
+func (a *App) state(m StoreModule) (*state, error) {
+	if m == nil {
+		file := &FileStore{}
+		if err := file.Provision(a.ctx); err != nil {
+			return nil, err
+		}
+		m = file
+	}
+	key := m.Identity()
+	v, _, err := states.LoadOrNew(key, func() (caddy.Destructor, error) { return openState(m, a.log) })
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	a.taken = append(a.taken, key)
+	return v.(*state), nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

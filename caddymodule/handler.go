@@ -1,0 +1,166 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+)
+
+// Handler is the front door of one site. Requests for its own endpoints, such as
+// /authorize and /token, are answered; every other request needs a valid token
+// to get to the next handler.
+//
+// For requests that pass, these placeholders are set:
+//
+// Placeholder | Description
+// ------------|------------
+// `{http.auth.user.id}` | The subject of the token: the user, or the client that acts for itself
+// `{http.auth.user.email}` | The user's e-mail address
+// `{http.auth.user.name}` | The user's name
+// `{http.auth.user.groups}` | The user's groups, separated by commas
+// `{http.auth.user.scopes}` | The scopes of the token, separated by spaces
+// `{http.auth.user.client_id}` | The client that the token was issued to
+type Handler struct {
+	Options
+
+	// Forward nothing but the paths of the resources; any other path is
+	// answered with 404. The shortcut form of the directive sets it.
+	// Default: false.
+	ResourcesOnly bool `json:"resources_only,omitempty"`
+
+	app   *App
+	store StoreModule
+	log   *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.mcp_auth", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision checks the options and tells the app about the site.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Logger()
+	if err := h.Options.provision(); err != nil {
+		return err
+	}
+	var err error
+	if h.store, err = loadStore(ctx, h, h.Options); err != nil {
+		return err
+	}
+	app, err := ctx.App("mcp_auth")
+	if err != nil {
+		return fmt.Errorf("loading the mcp_auth app: %w", err)
+	}
+	h.app = app.(*App)
+	h.app.handlers = append(h.app.handlers, h)
+	return nil
+}
+
+// ServeHTTP answers the endpoints of the site and checks everything else.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err := h.app.build(); err != nil {
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
+	s := h.app.sites[h]
+	public := publicURL(r)
+	if gate.AmbiguousPath(public) {
+		gate.CloseUnread(w, r)
+		respond.Error(w, oauth.InvalidRequest("the path can be read in more than one way"))
+		return nil
+	}
+	path := public.Path
+	if !s.hostAllowed(r, path) {
+		gate.CloseUnread(w, r)
+		respond.Error(w, &oauth.Error{Code: "invalid_request", Status: http.StatusMisdirectedRequest,
+			Description: "this server does not go by that host name"})
+		return nil
+	}
+	if s.auth != nil {
+		if endpoint, ok := s.auth.Endpoint(path); ok {
+			endpoint(w, r)
+			return nil
+		}
+	}
+	if s.gate.Metadata(w, r, path) {
+		return nil
+	}
+	return h.pass(w, r, next, s, path)
+}
+
+// pass lets a request through to the upstream if its token is good for the path.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, s *site, path string) error {
+	claims, refused := s.gate.Check(w, r, path)
+	if refused != nil {
+		h.logRefusal(r, refused)
+		return nil
+	}
+	answer := s.gate.Answer(w, r, path)
+	s.gate.Strip(r, authserver.CookieNames)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	setPlaceholders(repl, claims)
+	for _, f := range s.forward {
+		if value := repl.ReplaceAll(f.Value, ""); value != "" {
+			r.Header[f.Header] = []string{headerValue(value)}
+		}
+	}
+	return next.ServeHTTP(answer, r)
+}
+
+// logRefusal writes one line for a refusal: Caddy itself logs refusals only when
+// debugging. The token is never part of it.
+func (h *Handler) logRefusal(r *http.Request, refused *gate.Refused) {
+	level := zapcore.InfoLevel
+	if refused.Reason == nil || refused.Reason == gate.ErrMissing || refused.Reason == gate.ErrNoPath {
+		// Every client begins without a token, and scanners without a path.
+		level = zapcore.DebugLevel
+	}
+	if c := h.log.Check(level, "request refused"); c != nil {
+		reason := "preflight"
+		if refused.Reason != nil {
+			reason = refused.Reason.Error()
+		}
+		c.Write(zap.Int("status", refused.Status), zap.String("reason", reason),
+			zap.String("method", r.Method), zap.String("remote_ip", clientIP(r)))
+	}
+}
+
+// publicURL is the URL that the client asked for, before other handlers took
+// something from its front.
+func publicURL(r *http.Request) *url.URL {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		return original.URL
+	}
+	return r.URL
+}
+
+// clientIP is the address of the peer, behind the trusted proxies of the web
+// server's configuration.
+func clientIP(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		return ip
+	}
+	return r.RemoteAddr
+}
+
+// fromTrustedProxy reports whether the peer is one of the trusted proxies.
+func fromTrustedProxy(r *http.Request) bool {
+	trusted, ok := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return ok && trusted
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

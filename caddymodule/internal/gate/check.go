@@ -1,0 +1,188 @@
+package gate
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+)
+
+// Reasons to refuse a request that are no fault of a token. Together with those
+// of package token they are for logs and metrics.
+var (
+	ErrMissing  = errors.New("no token")
+	ErrAudience = errors.New("the token is for another resource")
+	ErrScope    = errors.New("the token has no scope of the resource")
+	ErrOrigin   = errors.New("the Origin header is not allowed")
+	ErrNoPath   = errors.New("no resource is at this path")
+)
+
+// StaticToken is a bearer token of the configuration. Only its hash is kept.
+type StaticToken struct {
+	hash   [sha256.Size]byte
+	claims *token.Claims
+}
+
+// NewStaticToken returns a static token with the claims that requests carrying it
+// get.
+func NewStaticToken(secret string, claims *token.Claims) StaticToken {
+	return StaticToken{sha256.Sum256([]byte(secret)), claims}
+}
+
+// FindStatic returns the claims of a static token. It compares with every token
+// there is, in constant time.
+func FindStatic(tokens []StaticToken, presented string) (*token.Claims, bool) {
+	if len(tokens) == 0 {
+		return nil, false
+	}
+	sum := sha256.Sum256([]byte(presented))
+	var found *token.Claims
+	for i := range tokens {
+		if subtle.ConstantTimeCompare(sum[:], tokens[i].hash[:]) == 1 {
+			found = tokens[i].claims
+		}
+	}
+	return found, found != nil
+}
+
+// Refused is the log's view of a refusal.
+type Refused struct {
+	Status int
+	Reason error
+}
+
+// Check decides about a request for a cleaned public path. It returns the claims
+// of the caller (nil when authentication is omitted), or it has written the
+// refusal and returns why. Nothing about a request but its path and its token
+// has a say in whether it needs one.
+func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*token.Claims, *Refused) {
+	if isPreflight(r) {
+		respond.Preflight(w, r, "*")
+		return nil, &Refused{http.StatusNoContent, nil}
+	}
+	res := g.resource(path)
+	if res == nil {
+		return nil, g.notFound(w, r)
+	}
+	claims, err := g.authenticate(r, res)
+	switch {
+	case errors.Is(err, ErrMissing):
+		return nil, g.refuse(w, r, http.StatusUnauthorized, res.missing, err)
+	case errors.Is(err, ErrScope):
+		return nil, g.refuse(w, r, http.StatusForbidden, res.forbidden, err)
+	case err != nil:
+		return nil, g.refuse(w, r, http.StatusUnauthorized, res.invalid, err)
+	case !g.originAllowed(r.Header):
+		return nil, g.refuse(w, r, http.StatusForbidden, "", ErrOrigin)
+	}
+	return claims, nil
+}
+
+// isPreflight reports whether the request is a CORS preflight. It carries no
+// credentials by design and never reaches the upstream.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions &&
+		r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// authenticate returns the claims of the request's token for the resource.
+func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error) {
+	if g.cfg.Omit {
+		return nil, nil
+	}
+	presented, err := oauth.BearerToken(r.Header)
+	if errors.Is(err, oauth.ErrNoCredentials) {
+		if claims, ok := g.queryToken(r); ok {
+			return claims, nil
+		}
+		return nil, ErrMissing
+	}
+	if err != nil {
+		return nil, err
+	}
+	if claims, ok := FindStatic(g.cfg.Static, presented); ok {
+		return inScope(claims, res)
+	}
+	return g.verify(r.Context(), presented, res)
+}
+
+func (g *Gate) verify(ctx context.Context, presented string, res *guarded) (*token.Claims, error) {
+	if g.cfg.Verifier == nil {
+		return nil, token.ErrMalformed
+	}
+	claims, err := g.cfg.Verifier.Verify(ctx, presented)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(res.audiences, claims.Audience) {
+		return nil, ErrAudience
+	}
+	return inScope(claims, res)
+}
+
+// inScope demands at least one scope of the resource.
+func inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
+	for _, scope := range claims.Scopes {
+		if res.Scopes.Has(scope) {
+			return claims, nil
+		}
+	}
+	return nil, ErrScope
+}
+
+// queryToken finds a static token in the query, where that is switched on.
+func (g *Gate) queryToken(r *http.Request) (*token.Claims, bool) {
+	if !g.cfg.QueryToken {
+		return nil, false
+	}
+	values := r.URL.Query()["token"]
+	if len(values) != 1 {
+		return nil, false
+	}
+	return FindStatic(g.cfg.Static, values[0])
+}
+
+// refusalBody is the JSON that goes with a refusal, for people who debug.
+type refusalBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// refuse is the one writer of 401 and 403 answers.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challenge string, reason error) *Refused {
+	body := refusalBody{"invalid_token", "send a valid bearer token in the Authorization header"}
+	switch {
+	case errors.Is(reason, ErrScope):
+		body = refusalBody{"insufficient_scope", "the token has none of the scopes of this server"}
+	case errors.Is(reason, ErrOrigin):
+		body = refusalBody{"origin_not_allowed", "pages of this origin may not call this server; see cors_origins"}
+	}
+	if challenge != "" {
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
+	respond.CORS(w, "*")
+	CloseUnread(w, r)
+	respond.JSON(w, status, body)
+	return &Refused{status, reason}
+}
+
+func (g *Gate) notFound(w http.ResponseWriter, r *http.Request) *Refused {
+	CloseUnread(w, r)
+	respond.NotFound(w)
+	return &Refused{http.StatusNotFound, ErrNoPath}
+}
+
+// CloseUnread makes the server close the connection of a request whose body will
+// not be read. The answer would otherwise wait for the body, and a client that
+// sends it slowly would hold the connection for as long as it likes.
+func CloseUnread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+}

@@ -1,0 +1,246 @@
+package gate
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+)
+
+// Config of a gate.
+type Config struct {
+	// Resources of the site, the default first. There is at least one.
+	Resources []*oauth.Resource
+
+	// Issuer is the authorization server that metadata names; "" when requests
+	// prove themselves with static tokens only.
+	Issuer string
+
+	// Verifier checks access tokens; nil without an authorization server.
+	Verifier *token.Verifier
+
+	// Static are the static bearer tokens.
+	Static []StaticToken
+
+	// QueryToken accepts a static token in the query parameter "token".
+	QueryToken bool
+
+	// Omit lets every request through. It is for development.
+	Omit bool
+
+	// ResourcesOnly answers 404 to what no resource covers. Otherwise such
+	// paths belong to the first resource.
+	ResourcesOnly bool
+
+	// CORSOrigins may read answers from browsers; AllowOrigins may send an
+	// Origin header without that.
+	CORSOrigins, AllowOrigins []string
+
+	// ForwardHeaders are the headers that tell the upstream who is calling.
+	ForwardHeaders []string
+}
+
+// Gate checks the requests of one site. It is safe for concurrent use.
+type Gate struct {
+	cfg       Config
+	resources []*guarded // the longest path first
+	fallback  *guarded   // what no resource covers belongs to it; nil for nothing
+	cors      map[string]struct{}
+	origins   map[string]struct{}
+	stripped  map[string]struct{}
+	documents map[string][]byte
+}
+
+// guarded is a resource with what checking it needs, made once.
+type guarded struct {
+	*oauth.Resource
+	audiences []string // of the tokens that are good for it
+	missing   string   // the challenge without credentials
+	invalid   string   // the challenge for a bad token
+	forbidden string   // the challenge for a token without any of its scopes
+}
+
+// New returns a gate.
+func New(cfg Config) *Gate {
+	g := &Gate{
+		cfg: cfg, cors: map[string]struct{}{}, origins: map[string]struct{}{},
+		stripped: strippedHeaders(cfg.ForwardHeaders), documents: map[string][]byte{},
+	}
+	for _, r := range cfg.Resources {
+		g.resources = append(g.resources, newGuarded(r, cfg))
+		g.origins[normalOrigin(r.Origin)] = struct{}{}
+	}
+	if !cfg.ResourcesOnly {
+		g.fallback = g.resources[0]
+	}
+	slices.SortStableFunc(g.resources, func(a, b *guarded) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+	for _, origin := range cfg.CORSOrigins {
+		g.cors[normalOrigin(origin)] = struct{}{}
+		g.origins[normalOrigin(origin)] = struct{}{}
+	}
+	for _, origin := range cfg.AllowOrigins {
+		g.origins[normalOrigin(origin)] = struct{}{}
+	}
+	g.buildDocuments()
+	return g
+}
+
+func newGuarded(r *oauth.Resource, cfg Config) *guarded {
+	out := &guarded{Resource: r}
+	for _, other := range cfg.Resources {
+		if other.Group == r.Group {
+			out.audiences = append(out.audiences, other.URL())
+		}
+	}
+	scope := ""
+	if cfg.Issuer != "" {
+		scope = r.Baseline.String()
+	}
+	out.missing = oauth.Challenge{ResourceMetadata: r.MetadataURL(), Scope: scope}.String()
+	out.invalid = oauth.Challenge{
+		Error: "invalid_token", ErrorDescription: "the token is malformed, expired, revoked or for another server",
+		ResourceMetadata: r.MetadataURL(), Scope: scope,
+	}.String()
+	out.forbidden = oauth.Challenge{
+		Error: "insufficient_scope", ErrorDescription: "the token has none of the scopes of this server",
+		ResourceMetadata: r.MetadataURL(), Scope: scope,
+	}.String()
+	return out
+}
+
+// buildDocuments makes the metadata of RFC 9728 for every resource and for the
+// origin, at the paths where clients look for them: inserted (section 3.1) and
+// appended.
+func (g *Gate) buildDocuments() {
+	first := *g.cfg.Resources[0]
+	first.Path = ""
+	g.documents[oauth.WellKnownResource] = g.document(&first)
+	for _, r := range g.cfg.Resources {
+		if r.Path == "" {
+			continue
+		}
+		doc := g.document(r)
+		g.documents[oauth.WellKnownResource+r.Path] = doc
+		g.documents[r.Path+oauth.WellKnownResource] = doc
+	}
+}
+
+func (g *Gate) document(r *oauth.Resource) []byte {
+	m := oauth.ProtectedResourceMetadata{
+		Resource: r.URL(), BearerMethodsSupported: []string{"header"}, ResourceName: r.Name,
+	}
+	if g.cfg.Issuer != "" {
+		m.AuthorizationServers = []string{g.cfg.Issuer}
+		m.ScopesSupported = r.Baseline
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // strings and slices of them always marshal
+	}
+	return data
+}
+
+// Metadata answers requests for protected resource metadata, and reports whether
+// the path was one of a well-known document: no such path ever reaches the
+// upstream.
+func (g *Gate) Metadata(w http.ResponseWriter, r *http.Request, path string) bool {
+	if !strings.Contains(path, "/.well-known/") && !strings.HasSuffix(path, "/.well-known") {
+		return false
+	}
+	doc, ok := g.documents[path]
+	switch {
+	case r.Method == http.MethodOptions:
+		respond.Preflight(w, r, "*")
+	case !ok:
+		respond.NotFound(w)
+	case r.Method == http.MethodGet, r.Method == http.MethodHead:
+		respond.CORS(w, "*")
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		respond.Raw(w, http.StatusOK, doc)
+	default:
+		respond.CORS(w, "*")
+		respond.MethodNotAllowed(w, http.MethodGet, http.MethodOptions)
+	}
+	return true
+}
+
+// resource returns what covers a path, or nil.
+func (g *Gate) resource(path string) *guarded {
+	for _, r := range g.resources {
+		if r.Covers(path) {
+			return r
+		}
+	}
+	return g.fallback
+}
+
+// normalOrigin is the form in which origins are compared.
+func normalOrigin(origin string) string { return strings.ToLower(strings.TrimSuffix(origin, "/")) }
+
+// originAllowed checks the Origin header (MCP transports, security warning):
+// when there is one, it must be the site's own or one of the configuration.
+func (g *Gate) originAllowed(h http.Header) bool {
+	values := h["Origin"]
+	if len(values) == 0 {
+		return true
+	}
+	_, ok := g.origins[normalOrigin(values[0])]
+	return ok && len(values) == 1
+}
+
+// corsOrigin is the origin that may read the answer, or "".
+func (g *Gate) corsOrigin(h http.Header) string {
+	origin := h.Get("Origin")
+	if origin == "" {
+		return ""
+	}
+	if _, ok := g.cors[normalOrigin(origin)]; !ok {
+		return ""
+	}
+	return origin
+}
+
+// AmbiguousPath reports whether servers could disagree about what a path means:
+// encoded or doubled separators, dot segments, path parameters, backslashes or
+// control characters. It takes the decoded path and the URL it came from.
+func AmbiguousPath(u *url.URL) bool {
+	path := u.Path
+	if path == "" || path[0] != '/' {
+		return true
+	}
+	for i := range len(path) {
+		c := path[i]
+		switch {
+		case c < ' ', c == 0x7f, c == '\\', c == ';':
+			return true
+		case c == '/' && i+1 < len(path) && (path[i+1] == '/' || dotSegment(path[i+1:])):
+			return true
+		}
+	}
+	return u.RawPath != "" && hasEncodedSeparator(u.RawPath) || strings.Contains(path, "%")
+}
+
+// dotSegment reports whether s starts with a segment "." or "..".
+func dotSegment(s string) bool {
+	segment, _, _ := strings.Cut(s, "/")
+	return segment == "." || segment == ".."
+}
+
+func hasEncodedSeparator(raw string) bool {
+	for i := 0; i+2 < len(raw); i++ {
+		if raw[i] != '%' {
+			continue
+		}
+		switch strings.ToLower(raw[i+1 : i+3]) {
+		case "2f", "5c", "2e", "00", "25", "3b":
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,123 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// states holds the open stores of the process by their identity. A reload of the
+// configuration provisions the new modules before it cleans up the old ones, so
+// the store, its file lock and everything remembered stay as they are.
+var states = caddy.NewUsagePool()
+
+// openTimeout bounds the first look into a store.
+const openTimeout = 15 * time.Second
+
+// sweepInterval is how often expired records are removed.
+const sweepInterval = time.Minute
+
+// state is an open store with what is derived from it for each issuer.
+type state struct {
+	store  store.Store
+	log    *zap.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex
+	issuers map[string]*issuerState
+}
+
+// issuerState is what an issuer keeps across reloads.
+type issuerState struct {
+	authserver.State
+	verifier *token.Verifier
+}
+
+// openState opens a store. It is the constructor of the pool.
+func openState(m StoreModule, log *zap.Logger) (caddy.Destructor, error) {
+	s, err := m.Open()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	st := &state{store: s, log: log, ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
+	st.tasks.Go(st.sweep)
+	return st, nil
+}
+
+// Destruct implements caddy.Destructor: no configuration uses the store any more.
+func (st *state) Destruct() error {
+	st.cancel()
+	st.tasks.Wait()
+	return st.store.Close()
+}
+
+// sweep removes what has expired, away from any request.
+func (st *state) sweep() {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-st.ctx.Done():
+			return
+		case now := <-tick.C:
+			if s, ok := st.store.(store.Sweeper); ok {
+				if _, err := s.Sweep(st.ctx, now); err != nil && st.ctx.Err() == nil {
+					st.log.Warn("could not remove expired records", zap.Error(err))
+				}
+			}
+			st.mu.Lock()
+			for _, is := range st.issuers {
+				is.Revocations.Sweep()
+			}
+			st.mu.Unlock()
+		}
+	}
+}
+
+// issuer returns the state of an issuer, made at its first use.
+func (st *state) issuer(issuer string) (*issuerState, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if is, ok := st.issuers[issuer]; ok {
+		return is, nil
+	}
+	ctx, cancel := context.WithTimeout(st.ctx, openTimeout)
+	defer cancel()
+	prefix := keyPrefix(issuer)
+	keys, err := token.OpenKeys(ctx, st.store, prefix)
+	if err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", issuer, err)
+	}
+	revocations, err := token.OpenRevocations(ctx, st.store, prefix, st.log)
+	if err != nil {
+		return nil, fmt.Errorf("reading the revocations of %s: %w", issuer, err)
+	}
+	is := &issuerState{
+		State:    authserver.State{Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations},
+		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
+	}
+	st.tasks.Go(func() { revocations.Follow(st.ctx) })
+	st.issuers[issuer] = is
+	return is, nil
+}
+
+// keyPrefix keeps the records of issuers that share a store apart: a client or a
+// session of one of them means nothing to the others.
+func keyPrefix(issuer string) string {
+	sum := sha256.Sum256([]byte(issuer))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10])) + "/"
+}

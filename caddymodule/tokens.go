@@ -1,0 +1,111 @@
+package caddymodule
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"slices"
+
+	"go.uber.org/zap"
+	"golang.org/x/term"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+)
+
+// bearerSubject is who a request with a static token comes from.
+const bearerSubject = "bearer"
+
+// makeTokens prepares the static tokens of a site. When it accepts static tokens
+// and has none, one is derived from the keys in the store: it is the same after
+// every restart and on every node, and the store holds no copy of it.
+func (s *site) makeTokens() {
+	all := s.resources[0].Scopes
+	for _, r := range s.resources[1:] {
+		for _, scope := range r.Scopes {
+			if !all.Has(scope) {
+				all = append(slices.Clip(all), scope)
+			}
+		}
+	}
+	for _, t := range s.options.BearerTokens {
+		scopes := all
+		if len(t.Scopes) > 0 {
+			scopes = t.Scopes
+		}
+		s.tokens = append(s.tokens, newStaticToken(t.Token, scopes))
+	}
+	if len(s.tokens) == 0 && s.static && !s.omit {
+		s.generated = "mcp_" + base64.RawURLEncoding.EncodeToString(s.issuer.Keys.Derive("generated bearer token"))
+		s.tokens = append(s.tokens, newStaticToken(s.generated, all))
+	}
+	if !s.static {
+		// They still let clients register service accounts.
+		s.initial, s.tokens = s.tokens, nil
+	} else {
+		s.initial = s.tokens
+	}
+}
+
+func newStaticToken(secret string, scopes oauth.Scopes) gate.StaticToken {
+	claims := &token.Claims{Scopes: scopes}
+	claims.Subject, claims.ClientID, claims.Scope = bearerSubject, bearerSubject, scopes.String()
+	preparePlaceholders(claims)
+	return gate.NewStaticToken(secret, claims)
+}
+
+// isStatic reports whether a token is one of the site's static tokens, which may
+// register service accounts.
+func (s *site) isStatic(presented string) bool {
+	_, ok := gate.FindStatic(s.initial, presented)
+	return ok
+}
+
+// announceToken says where the generated token can be seen. The token itself
+// goes to a terminal only, never to a log.
+func (s *site) announceToken(log *zap.Logger) {
+	log.Info("requests need the generated bearer token; 'caddy mcp-auth token show' prints it")
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "\nBearer token of %s:\n  %s\nFor Claude Code:\n  claude mcp add --transport http mcp %s --header \"Authorization: Bearer %s\"\n\n",
+		s.origin, s.generated, s.resources[0].URL(), s.generated)
+}
+
+// configuredClients makes the clients of the configuration known.
+func configuredClients(clients []Client) []*client.Client {
+	var out []*client.Client
+	for _, c := range clients {
+		known := &client.Client{
+			ID: c.ID, Kind: client.Configured, Name: c.Name, RedirectURIs: c.RedirectURIs,
+			GrantTypes: c.GrantTypes, Scopes: c.Scopes,
+		}
+		if known.Name == "" {
+			known.Name = c.ID
+		}
+		if c.Secret != "" {
+			known.Secret = newConfiguredSecret(c.Secret)
+		}
+		if len(known.GrantTypes) == 0 {
+			known.GrantTypes = []string{oauth.GrantClientCredentials}
+			if len(c.RedirectURIs) > 0 {
+				known.GrantTypes = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
+			}
+		}
+		out = append(out, known)
+	}
+	return out
+}
+
+// registrationPolicy says who may register.
+func registrationPolicy(r *Registration) client.HostPolicy {
+	switch {
+	case slices.Equal(r.Dynamic, []string{"off"}), slices.Equal(r.Dynamic, []string{"false"}):
+		return client.HostPolicy{Off: true}
+	case len(r.Dynamic) == 0, slices.Equal(r.Dynamic, []string{"on"}), slices.Equal(r.Dynamic, []string{"true"}):
+		return client.HostPolicy{}
+	}
+	return client.HostPolicy{Hosts: r.Dynamic}
+}
