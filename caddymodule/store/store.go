@@ -98,7 +98,7 @@ type Store interface {
 type Sweeper interface {
 	// Sweep removes the records that have expired at the moment now and
 	// returns how many. It may take long, but holds up other calls only
-	// briefly; after an error it has removed as many as it returns.
+	// briefly; after an error it has removed at least as many as it returns.
 	Sweep(ctx context.Context, now time.Time) (int, error)
 }
 
