@@ -74,7 +74,9 @@ func (c codec) decode(k kind, s string) (handle, bool) {
 		return handle{}, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil {
+	// The decoder skips line breaks, so the right length of the text does not
+	// mean the right length of the bytes.
+	if err != nil || len(raw) != bodyLength+tagLength {
 		return handle{}, false
 	}
 	body, tag := raw[:bodyLength], raw[bodyLength:]
