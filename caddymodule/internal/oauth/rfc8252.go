@@ -5,6 +5,7 @@ package oauth
 
 import (
 	"errors"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -20,7 +21,8 @@ var deniedSchemes = []string{
 	"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source", "jar", "resource",
 	"chrome", "chrome-extension", "moz-extension", "edge", "opera", "brave", "ws", "wss", "ftp", "ftps", "sftp", "ssh",
 	"telnet", "mailto", "tel", "sms", "intent", "android-app", "search-ms", "shell", "res", "mhtml", "livescript", "mocha",
-	"urn", "ldap", "gopher", "smb", "nfs", "jnlp", "help", "hcp", "cid", "mid", "git",
+	"urn", "ldap", "ldaps", "gopher", "smb", "nfs", "afp", "tftp", "dict", "vnc", "rdp", "jnlp", "help", "hcp", "cid", "mid",
+	"git", "search", "microsoft-edge", "itms-services", "applescript", "x-man-page", "feed", "wyciwyg",
 }
 
 // loopbackHosts are the hosts to which plain http may go. They are compared as
@@ -78,20 +80,32 @@ func checkHTTPHost(u *url.URL) error {
 		return errors.New("has no host")
 	}
 	host, port := splitPort(u.Host)
-	if host == "" || strings.HasPrefix(host, ".") || strings.Contains(host, "..") {
+	if !validHost(host) {
 		return errors.New("has no valid host")
 	}
-	if !strings.HasPrefix(host, "[") {
-		for i := range len(host) {
-			if !isUnreserved(host[i]) || host[i] == '~' {
-				return errors.New("has no valid host")
-			}
-		}
-	}
-	if port != "" && !validPort(port) {
+	if len(host) < len(u.Host) && !validPort(port) {
 		return errors.New("has no valid port")
 	}
 	return nil
+}
+
+// validHost accepts DNS names, IPv4 addresses, and IPv6 addresses in brackets
+// and without a zone, which would mean another host on each machine.
+func validHost(host string) bool {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		addr, err := netip.ParseAddr(inner)
+		return ok && err == nil && addr.Is6() && addr.Zone() == ""
+	}
+	if host == "" || host[0] == '.' || strings.Contains(host, "..") {
+		return false
+	}
+	for i := range len(host) {
+		if !isUnreserved(host[i]) || host[i] == '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func checkPrivateScheme(u *url.URL) error {
@@ -177,5 +191,5 @@ func validPort(s string) bool {
 		return false
 	}
 	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0 && s[0] != '+'
+	return err == nil && n > 0
 }

@@ -31,15 +31,16 @@ func CanonicalResource(uri string) (string, bool) {
 	if err != nil || u.Host == "" || u.User != nil || u.Opaque != "" {
 		return "", false
 	}
+	host, port := splitPort(u.Host)
 	switch {
-	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80":
-		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
-	case u.Scheme != "https" && u.Scheme != "http":
+	case u.Scheme != "https" && u.Scheme != "http", host == "":
+		return "", false
+	case u.Scheme == "https" && port == "443", u.Scheme == "http" && port == "80", port == "":
+	default:
+		host += ":" + port
+	}
+	if strings.Contains(u.Path, "//") || strings.Contains(u.Path, "/.") {
 		return "", false
 	}
-	path := strings.TrimSuffix(u.Path, "/")
-	if strings.Contains(path, "//") || strings.Contains(path, "/.") {
-		return "", false
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Host) + path, true
+	return u.Scheme + "://" + strings.ToLower(host) + strings.TrimSuffix(u.Path, "/"), true
 }
