@@ -68,7 +68,8 @@ func isUnreserved(c byte) bool {
 }
 
 // Challenge is the WWW-Authenticate header of a 401 or 403 answer (section 3).
-// Empty fields are left out.
+// Empty fields are left out. A challenge without any has a realm instead, since
+// the scheme never stands alone.
 type Challenge struct {
 	Error            string // section 3.1: invalid_token, insufficient_scope, …
 	ErrorDescription string
@@ -80,6 +81,9 @@ type Challenge struct {
 // quoted and separated by ", ": some clients split the header at the first
 // space and find the parameters with regular expressions.
 func (c Challenge) String() string {
+	if c == (Challenge{}) {
+		return `Bearer realm="mcp"`
+	}
 	var b strings.Builder
 	b.WriteString("Bearer ")
 	first := true

@@ -34,7 +34,7 @@ func InvalidClientMetadata(description string) *Error {
 // ClientMetadata are the fields of a registration that the server keeps
 // (section 2). Others are ignored, as section 2 asks.
 type ClientMetadata struct {
-	RedirectURIs            []string `json:"redirect_uris,omitempty"`
+	RedirectURIs            []string `json:"redirect_uris"` // clients demand the list in answers, even an empty one
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty"`
 	GrantTypes              []string `json:"grant_types,omitempty"`
 	ResponseTypes           []string `json:"response_types,omitempty"`
@@ -60,8 +60,9 @@ type ClientInformation struct {
 }
 
 // DecodeClientMetadata reads a registration request. Field names count exactly
-// as they are written; unknown fields are ignored; null counts as absent; a
-// field of the wrong type is invalid_client_metadata.
+// as they are written, the last of several equal ones; unknown fields are
+// ignored; null counts as absent; a field of the wrong type is
+// invalid_client_metadata.
 func DecodeClientMetadata(body []byte) (ClientMetadata, error) {
 	var m ClientMetadata
 	if !utf8.Valid(body) {
@@ -73,24 +74,27 @@ func DecodeClientMetadata(body []byte) (ClientMetadata, error) {
 	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
 		return m, InvalidClientMetadata("the request body is not a JSON object")
 	}
-	for name, target := range map[string]any{
-		"redirect_uris":              &m.RedirectURIs,
-		"token_endpoint_auth_method": &m.TokenEndpointAuthMethod,
-		"grant_types":                &m.GrantTypes,
-		"response_types":             &m.ResponseTypes,
-		"client_name":                &m.ClientName,
-		"client_uri":                 &m.ClientURI,
-		"scope":                      &m.Scope,
-		"software_id":                &m.SoftwareID,
-		"software_version":           &m.SoftwareVersion,
-		"application_type":           &m.ApplicationType,
+	for _, f := range []struct {
+		name   string
+		target any
+	}{
+		{"redirect_uris", &m.RedirectURIs},
+		{"token_endpoint_auth_method", &m.TokenEndpointAuthMethod},
+		{"grant_types", &m.GrantTypes},
+		{"response_types", &m.ResponseTypes},
+		{"client_name", &m.ClientName},
+		{"client_uri", &m.ClientURI},
+		{"scope", &m.Scope},
+		{"software_id", &m.SoftwareID},
+		{"software_version", &m.SoftwareVersion},
+		{"application_type", &m.ApplicationType},
 	} {
-		raw, ok := fields[name]
+		raw, ok := fields[f.name]
 		if !ok {
 			continue
 		}
-		if err := json.Unmarshal(raw, target); err != nil {
-			return ClientMetadata{}, InvalidClientMetadata(name + " has the wrong JSON type")
+		if err := json.Unmarshal(raw, f.target); err != nil {
+			return ClientMetadata{}, InvalidClientMetadata(f.name + " has the wrong JSON type")
 		}
 	}
 	return m, nil
@@ -100,14 +104,20 @@ func DecodeClientMetadata(body []byte) (ClientMetadata, error) {
 // the server. It follows what clients in the field send: grant and response
 // types that are not offered are dropped as long as one remains.
 func (m *ClientMetadata) Normalize() error {
-	for name, s := range map[string]*string{
-		"client_name": &m.ClientName, "client_uri": &m.ClientURI, "software_id": &m.SoftwareID,
-		"software_version": &m.SoftwareVersion, "application_type": &m.ApplicationType,
+	for _, f := range []struct {
+		name string
+		text *string
+	}{
+		{"client_name", &m.ClientName},
+		{"client_uri", &m.ClientURI},
+		{"software_id", &m.SoftwareID},
+		{"software_version", &m.SoftwareVersion},
+		{"application_type", &m.ApplicationType},
 	} {
-		if len(*s) > maxMetadataText {
-			return InvalidClientMetadata(name + " is longer than 512 bytes")
+		if len(*f.text) > maxMetadataText {
+			return InvalidClientMetadata(f.name + " is longer than 512 bytes")
 		}
-		*s = strings.Map(printable, *s)
+		*f.text = strings.Map(printable, *f.text)
 	}
 	m.Scope = ParseScope(m.Scope).String()
 	if err := m.normalizeGrants(); err != nil {
@@ -119,9 +129,10 @@ func (m *ClientMetadata) Normalize() error {
 	return m.normalizeAuthMethod()
 }
 
-// printable drops control and formatting characters from text that pages show.
+// printable drops from text that pages show what is not seen but acts: control
+// characters, formatting such as a change of direction, and line separators.
 func printable(r rune) rune {
-	if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+	if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 		return -1
 	}
 	return r
@@ -164,7 +175,7 @@ func keep(values, offered []string) []string {
 
 func (m *ClientMetadata) checkRedirectURIs() error {
 	if !slices.Contains(m.GrantTypes, GrantAuthorizationCode) {
-		m.RedirectURIs = nil
+		m.RedirectURIs = []string{}
 		return nil
 	}
 	switch {
