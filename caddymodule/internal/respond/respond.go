@@ -3,6 +3,7 @@
 package respond
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -43,12 +44,12 @@ type errorBody struct {
 }
 
 // Error writes a refusal as JSON (RFC 6749 section 5.2). It never sends the
-// cause.
+// cause. A refusal without a status, which was made for a redirect, is a 400.
 func Error(w http.ResponseWriter, e *oauth.Error) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
-	JSON(w, e.Status, errorBody{e.Code, e.Description})
+	JSON(w, cmp.Or(e.Status, http.StatusBadRequest), errorBody{e.Code, e.Description})
 }
 
 // NotFound writes the 404 of discovery: JSON and open to all origins, since
