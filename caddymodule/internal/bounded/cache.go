@@ -3,6 +3,7 @@
 package bounded
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -38,25 +39,46 @@ func (c *Cache) Get(key string) (any, bool) {
 		return v, true
 	}
 	v, expires, ok := old.GetWithExpiration(key)
-	if ok {
-		c.Set(key, v, time.Until(expires))
+	if !ok {
+		return nil, false
 	}
-	return v, ok
+	return c.keep(key, v, time.Until(expires)), true
 }
 
-// Set keeps the value at key for lifetime. A lifetime of zero or less keeps
-// nothing.
+// keep moves an entry from the old half to the young one and returns the value
+// that is there then. The key is copied: the caller's may be a piece of something
+// large, such as the header of a request.
+func (c *Cache) keep(key string, v any, lifetime time.Duration) any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if newer, ok := c.young.Get(key); ok {
+		return newer // somebody has set it meanwhile
+	}
+	c.set(strings.Clone(key), v, lifetime)
+	return v
+}
+
+// Set keeps the value at key for lifetime in place of the one that was there. A
+// lifetime of zero or less keeps nothing new and nothing old.
 func (c *Cache) Set(key string, v any, lifetime time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.set(key, v, lifetime)
+}
+
+// set is Set under the lock.
+func (c *Cache) set(key string, v any, lifetime time.Duration) {
+	// Were a copy left in either half, it would come back to life when the new
+	// entry expires.
+	c.young.Delete(key)
+	c.old.Delete(key)
 	if lifetime <= 0 {
 		return
 	}
-	c.mu.Lock()
 	if c.young.ItemCount() >= c.half {
 		c.old, c.young = c.young, newHalf()
 	}
-	young := c.young
-	c.mu.Unlock()
-	young.Set(key, v, lifetime)
+	c.young.Set(key, v, lifetime)
 }
 
 // Len returns the number of entries, expired ones included.
