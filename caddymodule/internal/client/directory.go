@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ type Config struct {
 	// Policy of dynamic registration.
 	Policy HostPolicy
 
-	// ExpireAfter is how long a registration lives after its last use.
+	// ExpireAfter is how long a registration lives at least after its last use.
 	ExpireAfter time.Duration
 }
 
@@ -118,9 +119,19 @@ func (d *Directory) key(id string) (string, bool) {
 	return d.prefix + rest, true
 }
 
+// errRegistrationOff holds for clients without redirect URIs as well, which the
+// list of hosts cannot stop.
+var errRegistrationOff = &oauth.Error{
+	Code: "access_denied", Status: http.StatusForbidden,
+	Description: "dynamic client registration is off; ask whoever runs this server for a client_id",
+}
+
 // Register makes a client of normalized metadata (RFC 7591 section 3). A policy
 // that does not permit it is an *oauth.Error.
 func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oauth.ClientInformation, error) {
+	if d.cfg.Policy.Off {
+		return nil, errRegistrationOff
+	}
 	for i, uri := range m.RedirectURIs {
 		if !d.cfg.Policy.Permits(uri) {
 			return nil, oauth.InvalidRedirectURI(fmt.Sprintf(
@@ -142,6 +153,10 @@ func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oaut
 	if err != nil {
 		return nil, err
 	}
+	if len(data) > store.MaxValueLength {
+		// JSON may need six bytes for one of the request.
+		return nil, oauth.InvalidClientMetadata("the metadata is too long; register fewer redirect_uris")
+	}
 	expires := now.Add(UnusedLifetime)
 	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) {
 		// A service account may wait longer for its first use.
@@ -153,19 +168,21 @@ func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oaut
 	return info, nil
 }
 
-// Touch keeps a registration that is in use. It writes at most about once a day
-// for each client.
+// Touch keeps a registration that is in use for at least ExpireAfter from now on.
+// A little more is written than that, so that there is a write at most about
+// once a day for each client.
 func (d *Directory) Touch(ctx context.Context, c *Client) error {
-	if c.Kind != Registered || time.Until(c.Expires) > d.cfg.ExpireAfter-24*time.Hour {
+	if c.Kind != Registered || time.Until(c.Expires) >= d.cfg.ExpireAfter {
 		return nil
 	}
+	extra := min(24*time.Hour, d.cfg.ExpireAfter/4)
 	key, ok := d.key(c.ID)
 	if !ok {
 		return nil
 	}
 	return d.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
 		if r.Exists() {
-			r.Expires = time.Now().Add(d.cfg.ExpireAfter)
+			r.Expires = time.Now().Add(d.cfg.ExpireAfter + extra)
 		}
 		return r, nil
 	})
