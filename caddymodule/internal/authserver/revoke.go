@@ -1,11 +1,13 @@
 package authserver
 
 import (
+	"errors"
 	"net/http"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
 // serveRevoke is the revocation endpoint (RFC 7009). The answer is the same
@@ -44,6 +46,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	claims, err := s.verifier.Verify(r.Context(), presented)
+	if errors.Is(err, token.ErrUnavailable) {
+		return err
+	}
 	if err != nil || claims.ClientID != c.ID {
 		return nil
 	}

