@@ -22,7 +22,7 @@ import (
 
 // minSecretLength is how many characters a bearer token or a client secret has
 // at least, so that it cannot be guessed over the network.
-const minSecretLength = 16
+const minSecretLength = 12
 
 // maxTextLength bounds names and sentences that pages show, in characters.
 const maxTextLength = 200

@@ -1,4 +1,4 @@
-// Command caddy is Caddy with the mcp_auth module built in.
+// Command caddy is Caddy with the mcp_auth module and its quickstart built in.
 package main
 
 import (

@@ -1,0 +1,73 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() { caddy.RegisterModule(adminAPI{}) }
+
+// adminAPI serves what the commands need, below /mcp_auth/ of Caddy's admin
+// endpoint.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.mcp_auth", New: func() caddy.Module { return new(adminAPI) }}
+}
+
+// adminTokenPath answers GET with the generated bearer tokens.
+const adminTokenPath = "/mcp_auth/token"
+
+// Routes implements caddy.AdminRouter.
+func (adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: adminTokenPath, Handler: caddy.AdminHandlerFunc(serveGeneratedTokens)}}
+}
+
+// generatedToken is the bearer token of a site that has none in its
+// configuration.
+type generatedToken struct {
+	Site     string `json:"site"`
+	Resource string `json:"resource"`
+	Token    string `json:"token"`
+}
+
+// runningApp finds the app at the time of the request: the admin endpoint is
+// provisioned before the apps, and not rolled back when a reload fails.
+func runningApp() (*App, error) {
+	app, err := caddy.ActiveContext().AppIfConfigured("mcp_auth")
+	if err != nil {
+		return nil, caddy.APIError{HTTPStatus: http.StatusNotFound,
+			Err: errors.New("the running configuration has no mcp_auth directive")}
+	}
+	return app.(*App), nil
+}
+
+func serveGeneratedTokens(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed", r.Method)}
+	}
+	app, err := runningApp()
+	if err != nil {
+		return err
+	}
+	tokens := []generatedToken{}
+	for _, s := range app.sites {
+		if s.generated != "" {
+			tokens = append(tokens, generatedToken{s.origin, s.resources[0].URL(), s.generated})
+		}
+	}
+	slices.SortFunc(tokens, func(a, b generatedToken) int { return strings.Compare(a.Site, b.Site) })
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	return json.NewEncoder(w).Encode(tokens)
+}
+
+// Interface guards
+var _ caddy.AdminRouter = (*adminAPI)(nil)
