@@ -1,0 +1,54 @@
+# One set of build flags for everything, the ones that xcaddy uses, so that the
+# programs, the tests and a build with xcaddy share one build cache.
+export GOFLAGS = -trimpath -tags=nobadger,nomysql,nopgx
+GO = CGO_ENABLED=0 go
+RACE = CGO_ENABLED=1 go test -race
+
+# Packages without Caddy are tested with the race detector; so is the Caddy skin
+# in "make race", which compiles all of Caddy a second time.
+CORE = ./caddymodule/internal/... ./caddymodule/store/... ./caddymodule/login/... ./mcpbackend/...
+
+.PHONY: run test build xcaddy race integration bench fuzz lint vuln clean
+
+run: ## Run the demo: gateway, MCP server and a user to sign in as.
+	@echo "Building the demo. The first time this compiles Caddy, which takes some minutes."
+	@$(GO) run ./cmd/caddy mcp-auth quickstart
+
+test: ## Run every test that this machine has the tools for.
+	@echo "Testing. The first time this compiles Caddy, which takes some minutes."
+	$(RACE) $(CORE)
+	$(GO) test ./caddymodule ./cmd/...
+	@echo "Testing with real clients, as a process, over TLS."
+	$(GO) test ./integration/...
+
+race: ## Run the tests of the Caddy skin with the race detector.
+	$(RACE) ./caddymodule
+
+build: ## Build bin/caddy and bin/mcpbackend from this checkout.
+	$(GO) build -o bin/ ./cmd/caddy ./mcpbackend
+
+xcaddy: ## Build bin/caddy from xcaddy.json, through xcaddy.
+	$(GO) run ./cmd/build
+
+bench: ## Measure the gate, and the gateway against plain reverse_proxy.
+	$(GO) test -run '^$$' -bench . -benchtime 200ms $(CORE) ./caddymodule
+	$(GO) run ./cmd/bench
+
+FUZZTIME = 10s
+fuzz: ## Run every fuzz target for FUZZTIME.
+	@for pkg in $$($(GO) list $(CORE) ./caddymodule); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+lint: ## Check the style.
+	GOFLAGS= CGO_ENABLED=0 go run $(GOLANGCI) run ./...
+
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+vuln: ## Check the dependencies for known vulnerabilities.
+	GOFLAGS= CGO_ENABLED=0 go run $(GOVULNCHECK) ./cmd/caddy ./caddymodule/... ./mcpbackend/...
+
+clean:
+	rm -rf bin artifacts
