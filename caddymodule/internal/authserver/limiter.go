@@ -3,6 +3,7 @@ package authserver
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -19,6 +20,7 @@ const limiterEntries = 16384
 type loginLimiter struct {
 	max      int
 	window   time.Duration
+	mu       sync.Mutex // of making buckets
 	accounts *bounded.Cache
 	peers    *bounded.Cache
 }
@@ -41,16 +43,17 @@ func (l *loginLimiter) begin(username, peer string) (*attempt, time.Duration) {
 	if l.max <= 0 {
 		return &attempt{}, 0
 	}
-	a := &attempt{
-		account: l.bucket(l.accounts, accountKey(username)),
-		peer:    l.bucket(l.peers, peerKey(peer)),
-	}
 	now := time.Now()
-	if wait := max(pause(a.account, now), pause(a.peer, now)); wait > 0 {
-		return nil, wait
+	// The peer comes first: one that is held back adds nothing to the accounts.
+	a := &attempt{peer: l.bucket(l.peers, peerKey(peer))}
+	if !a.peer.AllowN(now, 1) {
+		return nil, pause(a.peer, now)
 	}
-	a.account.AllowN(now, 1)
-	a.peer.AllowN(now, 1)
+	a.account = l.bucket(l.accounts, accountKey(username))
+	if !a.account.AllowN(now, 1) {
+		a.peer.AllowN(now, -1)
+		return nil, pause(a.account, now)
+	}
 	return a, 0
 }
 
@@ -71,8 +74,11 @@ func (a *attempt) left() int {
 	return max(int(min(a.account.Tokens(), a.peer.Tokens())), 0)
 }
 
+// bucket returns the count of a key. The lock makes many first tries at once
+// share one.
 func (l *loginLimiter) bucket(c *bounded.Cache, key string) *rate.Limiter {
-	// Two first tries at once may each make a bucket; one try more is harmless.
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	found, ok := c.Get(key)
 	if !ok {
 		found = rate.NewLimiter(rate.Limit(float64(l.max)/l.window.Seconds()), l.max)
@@ -82,23 +88,28 @@ func (l *loginLimiter) bucket(c *bounded.Cache, key string) *rate.Limiter {
 	return found.(*rate.Limiter)
 }
 
-// pause is how long it takes until a try is free.
+// pause is how long it takes until a try is free. It is never zero, since others
+// may take that try first.
 func pause(b *rate.Limiter, now time.Time) time.Duration {
 	missing := 1 - b.TokensAt(now)
-	if missing <= 0 {
-		return 0
-	}
-	return time.Duration(missing / float64(b.Limit()) * float64(time.Second))
+	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), time.Second)
 }
 
-// accountKey folds the spellings of a name, so that they share one count.
-func accountKey(username string) string { return strings.ToLower(strings.TrimSpace(username)) }
+// accountKey folds the spellings of a name, so that they share one count. What is
+// too long for a name is cut, as it would fill the memory.
+func accountKey(username string) string {
+	return strings.ToLower(strings.TrimSpace(truncate(username, maxUsername)))
+}
 
 // peerKey is the address of the peer; of IPv6 the /64 that one customer has.
 func peerKey(peer string) string {
 	addr, err := netip.ParseAddr(peer)
 	if err != nil {
-		return peer
+		withPort, err := netip.ParseAddrPort(peer)
+		if err != nil {
+			return peer
+		}
+		addr = withPort.Addr()
 	}
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
