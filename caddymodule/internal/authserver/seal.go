@@ -33,7 +33,7 @@ type transaction struct {
 	// The validated authorization request.
 	ClientID        string       `json:"c,omitempty"`
 	RedirectURI     string       `json:"r,omitempty"`
-	State           string       `json:"st,omitempty"`
+	State           string       `json:"-"` // behind the JSON, which would change bytes that are no UTF-8
 	Challenge       string       `json:"ch,omitempty"`
 	ChallengeMethod string       `json:"cm,omitempty"`
 	Resource        string       `json:"a,omitempty"`
@@ -82,6 +82,7 @@ func (s *sealer) seal(t *transaction) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	plain = append(plain, t.State...)
 	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, plain, []byte(t.Purpose))), nil
 }
 
@@ -100,9 +101,11 @@ func (s *sealer) open(sealed string, p purpose, browser []byte) (*transaction, e
 		return nil, errSealBroken
 	}
 	t := &transaction{}
-	if err := json.Unmarshal(plain, t); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(plain))
+	if err := decoder.Decode(t); err != nil {
 		return nil, errSealBroken
 	}
+	t.State = string(plain[decoder.InputOffset():])
 	if browser == nil || !bytes.Equal(t.Browser, browser) {
 		return nil, errOtherBrowser
 	}
