@@ -33,8 +33,7 @@ func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string) *Answ
 	return &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path}
 }
 
-// Unwrap lets http.ResponseController reach the server's writer, so that event
-// streams are flushed.
+// Unwrap lets http.ResponseController reach the server's writer.
 func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
@@ -73,7 +72,12 @@ func (a *Answer) WriteHeader(status int) {
 func (a *Answer) replaceUnauthorized() {
 	a.discard = true
 	h := a.Header()
-	for _, name := range []string{"Www-Authenticate", "Content-Length", "Content-Encoding", "Etag", "Trailer"} {
+	for name := range h {
+		if strings.HasPrefix(name, "Content-") {
+			delete(h, name) // it described the body that is dropped
+		}
+	}
+	for _, name := range []string{"Www-Authenticate", "Cache-Control", "Expires", "Last-Modified", "Etag", "Age", "Accept-Ranges", "Trailer"} {
 		h.Del(name)
 	}
 	respond.JSON(a.ResponseWriter, http.StatusBadGateway, refusalBody{
@@ -100,9 +104,33 @@ func (a *Answer) Write(p []byte) (int, error) {
 	return a.ResponseWriter.Write(p)
 }
 
+// FlushError lets http.ResponseController flush. It is here, as a flush writes the
+// header when nobody has, and that must not go past WriteHeader.
+func (a *Answer) FlushError() error {
+	if !a.wroteHeader {
+		a.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Finish writes what is held back of a stream that ended within its first event.
+// It is called when the handlers behind the gate have returned.
+func (a *Answer) Finish() {
+	if a.event == nil || a.event.done {
+		return
+	}
+	if rest := a.event.rest(); len(rest) > 0 {
+		// A failed write means that the client is gone.
+		_, _ = a.ResponseWriter.Write(rest)
+	}
+}
+
 // strippedPrefix is what handlers after the gate took from the front of the path.
 func (a *Answer) strippedPrefix() (string, bool) {
 	now := a.request.URL.Path
 	prefix, ok := strings.CutSuffix(a.path, now)
-	return prefix, ok && prefix != "" && strings.HasPrefix(now, "/")
+	if !ok || prefix == "" || !strings.HasPrefix(now, "/") {
+		return "", false
+	}
+	return prefix, true
 }

@@ -13,27 +13,42 @@ const maxFirstEvent = 8 << 10
 // endpointRewriter looks at the first event of a stream. When it is the endpoint
 // event of the HTTP+SSE transport (MCP 2024-11-05), the path in it, to which the
 // client will post, is made the public one. Everything after the first event is
-// passed on untouched.
+// passed on untouched, and so are comments before it.
 type endpointRewriter struct {
 	prefix string // that the proxy strips
 	held   []byte
+	passed int // bytes of comments that went out
 	done   bool
 }
 
 // feed takes the next bytes of the stream and returns those that can go out.
 func (e *endpointRewriter) feed(p []byte) []byte {
 	e.held = append(e.held, p...)
-	end := eventEnd(e.held)
-	if end < 0 && len(e.held) < maxFirstEvent {
-		return nil
+	var out []byte
+	for end := eventEnd(e.held); end >= 0; end = eventEnd(e.held) {
+		if e.passed+end > maxFirstEvent {
+			break
+		}
+		block := e.held[:end]
+		e.held = e.held[end:]
+		if !onlyComments(block) {
+			out = append(out, e.rewrite(block)...)
+			return append(out, e.rest()...)
+		}
+		out = append(out, block...)
+		e.passed += end
 	}
-	e.done = true
+	if e.passed+len(e.held) >= maxFirstEvent {
+		out = append(out, e.rest()...)
+	}
+	return out
+}
+
+// rest ends the looking and returns what is held back.
+func (e *endpointRewriter) rest() []byte {
 	held := e.held
-	e.held = nil
-	if end < 0 {
-		return held
-	}
-	return append(e.rewrite(held[:end]), held[end:]...)
+	e.held, e.done = nil, true
+	return held
 }
 
 // eventEnd is the position after the blank line that ends the first event, or -1.
@@ -45,6 +60,16 @@ func eventEnd(b []byte) int {
 		}
 	}
 	return best
+}
+
+// onlyComments reports whether a block dispatches no event: it is a keep-alive.
+func onlyComments(block []byte) bool {
+	for line := range bytes.Lines(block) {
+		if line = bytes.TrimRight(line, "\r\n"); len(line) > 0 && line[0] != ':' {
+			return false
+		}
+	}
+	return true
 }
 
 // rewrite corrects the data line of an endpoint event, and nothing else.
@@ -70,18 +95,26 @@ func (e *endpointRewriter) rewrite(event []byte) []byte {
 
 // publicPath turns the address that an upstream gives for its message endpoint
 // into one that the client can reach. Absolute URLs name the upstream's own
-// host, which the client cannot know.
+// host, which the client cannot know. An upstream that knows its public path has
+// put the prefix there itself.
 func (e *endpointRewriter) publicPath(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return address
 	}
-	if u.IsAbs() || u.Host != "" {
-		u.Scheme, u.Host, u.User = "", "", nil
+	path := address
+	if u.Scheme != "" || u.Host != "" {
+		// One slash only, or what follows would again be read as a host.
+		path = "/" + strings.TrimLeft(u.EscapedPath(), "/")
+		if u.RawQuery != "" {
+			path += "?" + u.RawQuery
+		}
 	}
-	path := u.String()
-	if !strings.HasPrefix(path, "/") {
+	switch rest, ok := strings.CutPrefix(path, e.prefix); {
+	case !strings.HasPrefix(path, "/"):
 		return path // relative to the stream's own address, which is public
+	case ok && (rest == "" || rest[0] == '/' || rest[0] == '?'):
+		return path
 	}
 	return e.prefix + path
 }
