@@ -14,9 +14,8 @@ import (
 // the headers that are set here.
 var alwaysStripped = []string{
 	"Authorization", "Proxy-Authorization", "X-Forwarded-Access-Token", "X-Access-Token", "X-Id-Token",
-	"Forwarded", "X-Real-Ip", "X-Forwarded-Prefix", "X-Original-Url", "X-Original-Uri", "X-Rewrite-Url",
-	"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Name", "X-Forwarded-Groups", "X-Forwarded-Roles",
-	"X-Forwarded-Preferred-Username", "X-User", "X-Username", "X-User-Id", "X-User-Email", "X-Email", "X-Groups",
+	"Forwarded", "X-Real-Ip", "X-Original-Url", "X-Original-Uri", "X-Rewrite-Url",
+	"X-User", "X-Username", "X-User-Id", "X-User-Email", "X-Email", "X-Groups",
 	"Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest",
 	"Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Http2-Settings", "Trailer",
 }
@@ -25,7 +24,13 @@ var alwaysStripped = []string{
 // who is calling. Whoever sends one through the front door is pretending.
 var strippedFamilies = []string{
 	"X-Mcp-", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-",
+	"X-Forwarded-", "X-Goog-Authenticated-", "X-Amzn-Oidc-", "X-Ms-Client-Principal", "Cf-Access-", "Tailscale-User-",
 }
+
+// proxyHeaders are the members of the X-Forwarded- family that the proxy after us
+// writes itself, as its trusted_proxies say. It does so under these very names
+// only, so their other spellings go.
+var proxyHeaders = []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
 func strippedHeaders(forwarded []string) map[string]struct{} {
 	out := make(map[string]struct{}, len(alwaysStripped)+len(forwarded))
@@ -38,12 +43,13 @@ func strippedHeaders(forwarded []string) map[string]struct{} {
 	return out
 }
 
+var aliases = strings.NewReplacer("_", "-", ".", "-")
+
 // normalName is the form in which header names are compared: servers that turn
 // names into variables treat "-", "_" and "." alike.
 func normalName(name string) string {
 	if strings.ContainsAny(name, "_.") {
-		name = strings.NewReplacer("_", "-", ".", "-").Replace(name)
-		return http.CanonicalHeaderKey(name)
+		name = aliases.Replace(name)
 	}
 	return http.CanonicalHeaderKey(name)
 }
@@ -66,6 +72,10 @@ func (g *Gate) Strip(r *http.Request, cookies []string) {
 }
 
 func (g *Gate) isStripped(name string) bool {
+	if slices.Contains(proxyHeaders, name) {
+		_, ok := g.stripped[name]
+		return ok
+	}
 	name = normalName(name)
 	if _, ok := g.stripped[name]; ok {
 		return true
@@ -103,11 +113,11 @@ func stripCookies(h http.Header, names []string) {
 
 // stripTrailers keeps trailers from becoming headers of the upstream request.
 // The server fills r.Trailer when the body has been read, so for bodies that can
-// have trailers it is emptied at that moment again.
+// have trailers it is emptied at that moment again: those of HTTP/1 that are
+// chunked, and all of the later versions.
 func stripTrailers(r *http.Request) {
-	announced := r.Trailer != nil
 	r.Trailer = nil
-	if r.Body == nil || r.Body == http.NoBody || !announced && len(r.TransferEncoding) == 0 {
+	if r.Body == nil || r.Body == http.NoBody || r.ProtoMajor < 2 && len(r.TransferEncoding) == 0 {
 		return
 	}
 	r.Body = &trailerless{ReadCloser: r.Body, request: r}
@@ -143,9 +153,15 @@ func stripQuery(raw string, queryToken bool) string {
 }
 
 func tokenParameter(pair string, queryToken bool) bool {
-	name, _, _ := strings.Cut(pair, "=")
-	if decoded, err := url.QueryUnescape(name); err == nil {
-		name = decoded
+	// Old servers also split at semicolons.
+	for part := range strings.SplitSeq(pair, ";") {
+		name, _, _ := strings.Cut(part, "=")
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
+		}
+		if name == "access_token" || queryToken && name == "token" {
+			return true
+		}
 	}
-	return name == "access_token" || queryToken && name == "token"
+	return false
 }
