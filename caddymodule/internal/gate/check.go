@@ -63,6 +63,7 @@ type Refused struct {
 // has a say in whether it needs one.
 func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*token.Claims, *Refused) {
 	if isPreflight(r) {
+		CloseUnread(w, r)
 		respond.Preflight(w, r, "*")
 		return nil, &Refused{http.StatusNoContent, nil}
 	}
@@ -75,7 +76,9 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*toke
 	case errors.Is(err, ErrMissing):
 		return nil, g.refuse(w, r, http.StatusUnauthorized, res.missing, err)
 	case errors.Is(err, ErrScope):
-		return nil, g.refuse(w, r, http.StatusForbidden, res.forbidden, err)
+		return nil, g.refuse(w, r, http.StatusForbidden, res.forbidden(claims.Scopes), err)
+	case errors.Is(err, token.ErrUnavailable):
+		return nil, g.unavailable(w, r, err)
 	case err != nil:
 		return nil, g.refuse(w, r, http.StatusUnauthorized, res.invalid, err)
 	case !g.originAllowed(r.Header):
@@ -91,7 +94,8 @@ func isPreflight(r *http.Request) bool {
 		r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// authenticate returns the claims of the request's token for the resource.
+// authenticate returns the claims of the request's token for the resource. They
+// come with ErrScope too.
 func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error) {
 	if g.cfg.Omit {
 		return nil, nil
@@ -99,7 +103,7 @@ func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error
 	presented, err := oauth.BearerToken(r.Header)
 	if errors.Is(err, oauth.ErrNoCredentials) {
 		if claims, ok := g.queryToken(r); ok {
-			return claims, nil
+			return inScope(claims, res)
 		}
 		return nil, ErrMissing
 	}
@@ -133,7 +137,7 @@ func inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
 			return claims, nil
 		}
 	}
-	return nil, ErrScope
+	return claims, ErrScope
 }
 
 // queryToken finds a static token in the query, where that is switched on.
@@ -170,6 +174,15 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 	CloseUnread(w, r)
 	respond.JSON(w, status, body)
 	return &Refused{status, reason}
+}
+
+// unavailable answers when nobody can tell whether a token is good. A 401 would
+// make the client throw it away.
+func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, reason error) *Refused {
+	respond.CORS(w, "*")
+	CloseUnread(w, r)
+	respond.Error(w, oauth.TemporarilyUnavailable(reason))
+	return &Refused{http.StatusServiceUnavailable, reason}
 }
 
 func (g *Gate) notFound(w http.ResponseWriter, r *http.Request) *Refused {

@@ -63,7 +63,7 @@ type guarded struct {
 	audiences []string // of the tokens that are good for it
 	missing   string   // the challenge without credentials
 	invalid   string   // the challenge for a bad token
-	forbidden string   // the challenge for a token without any of its scopes
+	scope     string   // that challenges name
 }
 
 // New returns a gate.
@@ -98,20 +98,25 @@ func newGuarded(r *oauth.Resource, cfg Config) *guarded {
 			out.audiences = append(out.audiences, other.URL())
 		}
 	}
-	scope := ""
 	if cfg.Issuer != "" {
-		scope = r.Baseline.String()
+		out.scope = r.Baseline.String()
 	}
-	out.missing = oauth.Challenge{ResourceMetadata: r.MetadataURL(), Scope: scope}.String()
+	out.missing = oauth.Challenge{ResourceMetadata: r.MetadataURL(), Scope: out.scope}.String()
 	out.invalid = oauth.Challenge{
 		Error: "invalid_token", ErrorDescription: "the token is malformed, expired, revoked or for another server",
-		ResourceMetadata: r.MetadataURL(), Scope: scope,
-	}.String()
-	out.forbidden = oauth.Challenge{
-		Error: "insufficient_scope", ErrorDescription: "the token has none of the scopes of this server",
-		ResourceMetadata: r.MetadataURL(), Scope: scope,
+		ResourceMetadata: r.MetadataURL(), Scope: out.scope,
 	}.String()
 	return out
+}
+
+// forbidden is the challenge for a token without any of the resource's scopes. It
+// names what the token has as well, because clients ask for just the scopes of
+// the challenge and would lose the others.
+func (r *guarded) forbidden(granted oauth.Scopes) string {
+	return oauth.Challenge{
+		Error: "insufficient_scope", ErrorDescription: "the token has none of the scopes of this server",
+		ResourceMetadata: r.MetadataURL(), Scope: oauth.ParseScope(granted.String() + " " + r.scope).String(),
+	}.String()
 }
 
 // buildDocuments makes the metadata of RFC 9728 for every resource and for the
@@ -153,6 +158,7 @@ func (g *Gate) Metadata(w http.ResponseWriter, r *http.Request, path string) boo
 	if !strings.Contains(path, "/.well-known/") && !strings.HasSuffix(path, "/.well-known") {
 		return false
 	}
+	CloseUnread(w, r)
 	doc, ok := g.documents[path]
 	switch {
 	case r.Method == http.MethodOptions:
