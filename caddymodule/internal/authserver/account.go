@@ -11,20 +11,19 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
 // serveAccount shows the apps that a user has connected.
 func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		respond.MethodNotAllowed(w, http.MethodGet)
+		refuseMethod(w, r, http.MethodGet)
 		return
 	}
 	current, err := s.session(r)
 	if err == nil {
 		tx := newTransaction(forAccount, s.cookies.ensureBrowser(w, r))
-		tx.Locales = r.URL.Query().Get("ui_locales")
+		tx.Locales = truncate(r.URL.Query().Get("ui_locales"), maxLocales)
 		if current == nil {
 			err = s.showLogin(w, r, tx, nil, pages.Login{})
 		} else {
@@ -98,7 +97,7 @@ func (s *Server) accountForm(w http.ResponseWriter, r *http.Request) (*form, *se
 // serveRemove takes the access of one app away.
 func (s *Server) serveRemove(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		respond.MethodNotAllowed(w, http.MethodPost)
+		refuseMethod(w, r, http.MethodPost)
 		return
 	}
 	if err := s.remove(w, r); err != nil {
@@ -144,7 +143,7 @@ func (s *Server) serveLogout(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 		}
 	default:
-		respond.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
+		refuseMethod(w, r, http.MethodGet, http.MethodPost)
 	}
 }
 

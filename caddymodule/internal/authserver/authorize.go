@@ -3,6 +3,8 @@ package authserver
 import (
 	"errors"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -11,11 +13,13 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
 
 // maxState bounds the state parameter in bytes. It is opaque and optional.
 const maxState = 8 << 10
+
+// maxLocales bounds the ui_locales parameter in bytes.
+const maxLocales = 128
 
 // paramContinue carries a sealed transaction back to /authorize after sign-in.
 const paramContinue = "continue"
@@ -33,7 +37,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 		}
 	default:
-		respond.MethodNotAllowed(w, http.MethodGet, http.MethodPost)
+		refuseMethod(w, r, http.MethodGet, http.MethodPost)
 	}
 }
 
@@ -44,21 +48,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var tx *transaction
-	if sealed := p.get(paramContinue); sealed != "" {
-		tx, err = s.seal.open(sealed, forAuthorize, s.cookies.browser(r))
-	} else {
-		tx, err = s.newRequest(r, p)
-	}
+	tx, c, err := s.request(r, p)
 	var refusal *redirectableError
 	if errors.As(err, &refusal) {
 		s.redirectError(w, r, refusal)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	c, err := s.requestClient(r, tx.ClientID, tx.RedirectURI)
 	if err != nil {
 		return err
 	}
@@ -107,26 +102,46 @@ func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, e *redire
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// request returns the authorization request in the query and its client, or the
+// request that goes on after sign-in.
+func (s *Server) request(r *http.Request, p *params) (*transaction, *client.Client, error) {
+	sealed := p.get(paramContinue)
+	if sealed == "" {
+		return s.newRequest(r, p)
+	}
+	tx, err := s.seal.open(sealed, forAuthorize, s.cookies.browser(r))
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.requestClient(r, tx.ClientID, tx.RedirectURI)
+	return tx, c, err
+}
+
 // newRequest validates an authorization request (RFC 6749 section 4.1.1). The
 // order matters: nothing is ever sent to a redirect URI before it is known to be
 // registered for the client.
-func (s *Server) newRequest(r *http.Request, p *params) (*transaction, error) {
+func (s *Server) newRequest(r *http.Request, p *params) (*transaction, *client.Client, error) {
 	clientID, redirectURI := p.get("client_id"), p.get("redirect_uri")
 	if err := p.err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if clientID == "" {
-		return nil, oauth.InvalidRequest("client_id is missing")
+		return nil, nil, oauth.InvalidRequest("client_id is missing")
+	}
+	c, err := s.lookup(r, clientID)
+	if err != nil {
+		return nil, nil, err
 	}
 	if redirectURI == "" {
-		var err error
-		if redirectURI, err = s.onlyRedirectURI(r, clientID); err != nil {
-			return nil, err
+		// It can be left out when the client has registered a single one
+		// (OAuth 2.1 section 4.1.1).
+		if len(c.RedirectURIs) != 1 {
+			return nil, nil, oauth.InvalidRequest("redirect_uri is missing")
 		}
+		redirectURI = c.RedirectURIs[0]
 	}
-	c, err := s.requestClient(r, clientID, redirectURI)
-	if err != nil {
-		return nil, err
+	if err := checkRedirect(c, redirectURI); err != nil {
+		return nil, nil, err
 	}
 	tx := newTransaction(forAuthorize, s.cookies.browser(r))
 	tx.ClientID, tx.RedirectURI = clientID, redirectURI
@@ -134,22 +149,9 @@ func (s *Server) newRequest(r *http.Request, p *params) (*transaction, error) {
 		tx.State = state
 	}
 	if err := s.readRequest(tx, p, c); err != nil {
-		return nil, &redirectableError{redirectURI, tx.State, err}
+		return nil, nil, &redirectableError{redirectURI, tx.State, err}
 	}
-	return tx, nil
-}
-
-// onlyRedirectURI is the redirect URI of a request that names none: allowed when
-// the client has registered a single complete one (OAuth 2.1 section 4.1.1).
-func (s *Server) onlyRedirectURI(r *http.Request, clientID string) (string, error) {
-	c, err := s.lookup(r, clientID)
-	if err != nil {
-		return "", err
-	}
-	if len(c.RedirectURIs) != 1 {
-		return "", oauth.InvalidRequest("redirect_uri is missing")
-	}
-	return c.RedirectURIs[0], nil
+	return tx, c, nil
 }
 
 // lookup finds a client for a page.
@@ -172,10 +174,15 @@ func (s *Server) requestClient(r *http.Request, clientID, redirectURI string) (*
 	if err != nil {
 		return nil, err
 	}
+	return c, checkRedirect(c, redirectURI)
+}
+
+// checkRedirect refuses a redirect URI that is not the client's.
+func checkRedirect(c *client.Client, redirectURI string) error {
 	if !c.Redirects(redirectURI) {
-		return nil, page(pages.InvalidRedirect, http.StatusBadRequest, "redirect_uri is not registered for this client")
+		return page(pages.InvalidRedirect, http.StatusBadRequest, "redirect_uri is not registered for this client")
 	}
-	return c, nil
+	return nil
 }
 
 // readRequest fills in the rest of the request. The redirect URI is settled, so
@@ -185,7 +192,7 @@ func (s *Server) readRequest(tx *transaction, p *params, c *client.Client) *oaut
 	challenge, method := p.get("code_challenge"), p.get("code_challenge_method")
 	scope, resource := p.get("scope"), p.get("resource")
 	state := p.get("state")
-	tx.Locales = truncate(p.get("ui_locales"), 128)
+	tx.Locales = truncate(p.get("ui_locales"), maxLocales)
 	p.get("prompt")
 	switch {
 	case p.err() != nil:
@@ -309,7 +316,7 @@ func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
 	switch {
 	case c.Kind == client.Configured:
 		v.Level = pages.Configured
-	case !strings.HasPrefix(redirectURI, "https:"):
+	case !strings.HasPrefix(redirectURI, "https:") || isThisComputer(redirectURI):
 		v.Level = pages.UnconfirmedApp
 	case s.clients.Known(redirectURI):
 		v.Level = pages.KnownWebsite
@@ -317,6 +324,17 @@ func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
 		v.Level = pages.UnconfirmedWebsite
 	}
 	return v
+}
+
+// isThisComputer reports whether a redirect URI leads to the computer of whoever
+// follows it, which https can do as well. No name of a website vouches for it.
+func isThisComputer(redirectURI string) bool {
+	u, err := url.Parse(redirectURI)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return strings.EqualFold(u.Hostname(), "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (s *Server) resourceView(uri string) pages.Resource {

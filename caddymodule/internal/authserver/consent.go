@@ -21,6 +21,7 @@ type form struct {
 // readForm accepts a form that a page of ours made for this browser.
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request, p purpose) (*form, error) {
 	if !ownForm(r) {
+		closeUnread(w, r)
 		return nil, page(pages.FormExpired, http.StatusForbidden, "the form came from another site")
 	}
 	values, err := formParams(w, r)

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"net/http"
@@ -50,7 +51,7 @@ func asPageError(err error) *pageError {
 	case errors.As(err, &shown):
 		return shown
 	case errors.As(err, &refusal):
-		return page(pages.InvalidRequest, refusal.Status, refusal.Description)
+		return page(pages.InvalidRequest, cmp.Or(refusal.Status, http.StatusBadRequest), refusal.Description)
 	case errors.Is(err, errOtherBrowser):
 		return page(pages.OtherBrowser, http.StatusBadRequest, "the form was opened in another browser, or cookies are off")
 	case errors.Is(err, errSealExpired), errors.Is(err, grant.ErrDecided):

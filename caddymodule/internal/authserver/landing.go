@@ -18,7 +18,7 @@ type description struct {
 // serveLanding answers "/" with the address of the server and how to add it.
 func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		respond.MethodNotAllowed(w, http.MethodGet)
+		refuseMethod(w, r, http.MethodGet)
 		return
 	}
 	w.Header().Add("Vary", "Accept")
@@ -48,15 +48,22 @@ func (s *Server) landingResources() []*oauth.Resource {
 	return out
 }
 
+// describe names the endpoints that there are.
 func (s *Server) describe() description {
 	d := description{Name: s.cfg.Name, Endpoints: map[string]string{
-		"health":                 s.cfg.Issuer + pathHealth,
-		"protected_resource":     s.cfg.Issuer + oauth.WellKnownResource,
-		"authorization_server":   s.cfg.Issuer + oauth.WellKnownServer,
-		"authorization_endpoint": s.cfg.Issuer + pathAuthorize,
-		"token_endpoint":         s.cfg.Issuer + pathToken,
-		"registration_endpoint":  s.cfg.Issuer + pathRegister,
+		"protected_resource": s.cfg.Issuer + oauth.WellKnownResource,
 	}}
+	for name, path := range map[string]string{
+		"health":                 pathHealth,
+		"authorization_server":   oauth.WellKnownServer,
+		"authorization_endpoint": pathAuthorize,
+		"token_endpoint":         pathToken,
+		"registration_endpoint":  pathRegister,
+	} {
+		if _, ok := s.routes[path]; ok && (path != pathRegister || !s.cfg.Registration.Off) {
+			d.Endpoints[name] = s.cfg.Issuer + path
+		}
+	}
 	for _, res := range s.cfg.Resources {
 		if res.Path != "" {
 			d.Endpoints[res.Path] = res.URL()

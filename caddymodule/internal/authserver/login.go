@@ -12,7 +12,6 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -33,7 +32,7 @@ func (s *Server) session(r *http.Request) (*session, error) {
 		return nil, nil
 	}
 	user, ok := s.current(r.Context(), current.User)
-	if !ok || user.Stamp != current.User.Stamp {
+	if !ok {
 		return nil, nil
 	}
 	current.User = user
@@ -72,7 +71,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 // serveLogin takes user name and password.
 func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		respond.MethodNotAllowed(w, http.MethodPost)
+		refuseMethod(w, r, http.MethodPost)
 		return
 	}
 	if err := s.login(w, r); err != nil {
@@ -170,7 +169,7 @@ func seeOther(w http.ResponseWriter, target string) {
 // transaction again.
 func (s *Server) serveSwitch(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		respond.MethodNotAllowed(w, http.MethodPost)
+		refuseMethod(w, r, http.MethodPost)
 		return
 	}
 	f, c, err := s.readLoginForm(w, r)

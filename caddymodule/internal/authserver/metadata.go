@@ -69,7 +69,7 @@ type health struct {
 
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		respond.MethodNotAllowed(w, http.MethodGet)
+		refuseMethod(w, r, http.MethodGet)
 		return
 	}
 	respond.JSON(w, http.StatusOK, health{"healthy", time.Now().UTC()})

@@ -48,10 +48,19 @@ func queryParams(r *http.Request) (*params, error) {
 	return &params{values: values}, nil
 }
 
+// closeUnread makes the server close the connection of a request whose body will
+// not be read. The answer would otherwise wait for a body that may never come.
+func closeUnread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // formParams reads the form in the body of a request. The query is never looked
 // at: credentials do not belong there.
 func formParams(w http.ResponseWriter, r *http.Request) (*params, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+		closeUnread(w, r)
 		return nil, oauth.InvalidRequest("the Content-Type must be application/x-www-form-urlencoded")
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)

@@ -25,12 +25,14 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.ClientInformation, error) {
 	if s.cfg.Registration.Off {
+		closeUnread(w, r)
 		return nil, &oauth.Error{
 			Code: "access_denied", Status: http.StatusForbidden,
 			Description: "dynamic client registration is off; ask whoever runs this server for a client_id",
 		}
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		closeUnread(w, r)
 		return nil, oauth.InvalidClientMetadata("the Content-Type must be application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, oauth.MaxRegistrationLength))
@@ -47,6 +49,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) && !s.mayRegisterServiceAccount(r) {
 		// Anybody could otherwise register, get a token and call the upstream
 		// without a person ever having agreed.
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.origin.Host+`"`)
 		return nil, &oauth.Error{
 			Code: "invalid_token", Status: http.StatusUnauthorized,
 			Description: "registering for client_credentials needs an initial access token in the Authorization header",

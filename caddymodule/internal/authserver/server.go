@@ -150,6 +150,9 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	}
 	s.metadata = s.buildMetadata()
 	s.routes = s.buildRoutes()
+	for path, endpoint := range s.routes {
+		s.routes[path] = withoutBody(endpoint)
+	}
 	return s, nil
 }
 
@@ -224,9 +227,25 @@ func open(next http.HandlerFunc, method string) http.HandlerFunc {
 			next(w, r)
 		default:
 			respond.CORS(w, "*")
-			respond.MethodNotAllowed(w, method, http.MethodOptions)
+			refuseMethod(w, r, method, http.MethodOptions)
 		}
 	}
+}
+
+// withoutBody keeps requests that need no body from sending one.
+func withoutBody(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			closeUnread(w, r)
+		}
+		next(w, r)
+	}
+}
+
+// refuseMethod answers a method that an endpoint does not have.
+func refuseMethod(w http.ResponseWriter, r *http.Request, methods ...string) {
+	closeUnread(w, r)
+	respond.MethodNotAllowed(w, methods...)
 }
 
 // Endpoint returns the handler of the endpoint at a cleaned path, if it is one.
@@ -285,7 +304,7 @@ func (s *Server) current(ctx context.Context, id login.Identity) (login.Identity
 		return login.Identity{}, false
 	}
 	now, ok := d.Lookup(ctx, id.Subject)
-	return now, ok && now.Provider == id.Provider
+	return now, ok && now.Provider == id.Provider && now.Stamp == id.Stamp
 }
 
 // wantsJSON reports whether the caller is a program that asks for JSON.

@@ -150,30 +150,36 @@ func (s *Server) sharedParameters(p *params, c *client.Client) (*tokenRequest, e
 }
 
 // mint makes the access token and the answer. The user is looked at once more:
-// whoever was removed from the configuration gets no new tokens.
+// whoever was removed from the configuration, or got another password, gets no
+// new tokens.
 func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantTypeName string) (*tokenResponse, error) {
 	user := i.user
 	if user.Subject != "" {
 		var ok bool
 		if user, ok = s.current(ctx, user); !ok {
-			return nil, oauth.InvalidGrant("the user can no longer sign in")
+			return nil, oauth.InvalidGrant("the user has to sign in again")
 		}
 	} else {
 		user.Subject = c.ID
 	}
+	// A client of the configuration may have lost scopes since the grant.
+	scopes := c.Narrow(i.scopes)
+	if len(scopes) == 0 {
+		return nil, oauth.InvalidGrant("the client can no longer have what was granted")
+	}
 	access, err := s.keys.Mint(oauth.AccessTokenClaims{
 		Issuer: s.cfg.Issuer, Subject: user.Subject, Audience: i.resource, ClientID: c.ID,
-		Scope: i.scopes.String(), GrantID: i.grantID,
+		Scope: scopes.String(), GrantID: i.grantID,
 		Email: user.Email, Name: user.Name, Groups: user.Groups,
 	}, s.cfg.AccessLifetime)
 	if err != nil {
 		return nil, oauth.ServerError(err)
 	}
 	s.cfg.Log.Info("token issued", zap.String("grant_type", grantTypeName),
-		zap.String("client_id", c.ID), zap.String("user", user.Subject), zap.String("scope", i.scopes.String()))
+		zap.String("client_id", c.ID), zap.String("user", user.Subject), zap.String("scope", scopes.String()))
 	return &tokenResponse{
 		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(s.cfg.AccessLifetime / time.Second),
-		RefreshToken: i.refresh, Scope: i.scopes.String(),
+		RefreshToken: i.refresh, Scope: scopes.String(),
 	}, nil
 }
 
@@ -193,7 +199,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		log.Info("refused", zap.String("reason", refusal.Description))
 	}
-	if refusal.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
+	if refusal.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 section 5.2: a client that used the header learns its scheme.
 		w.Header().Set("WWW-Authenticate", `Basic realm="`+s.origin.Host+`"`)
 	}
