@@ -271,8 +271,11 @@ func TestHandoffRefreshesAndLinks(t *testing.T) {
 			if got := strings.ReplaceAll(doc.one(t, "a", ".go").attr("href"), "%27", "'"); got != to {
 				t.Errorf("link %q", got)
 			}
-			if got := len(doc.all("svg", ".shield")) == 0; got != denied {
+			if got := len(doc.all("svg", ".check")) == 0; got != denied {
 				t.Errorf("a hand-off that is %s has no mark: %v", name, got)
+			}
+			if len(doc.all("svg", ".shield")) > 0 {
+				t.Error("a shield stands for an app that nobody confirmed")
 			}
 		})
 	}

@@ -73,6 +73,16 @@ func TestConsentLists(t *testing.T) {
 	}
 }
 
+func TestConsentWithoutScopesStillSaysWhatIsGiven(t *testing.T) {
+	r := newRenderer(t)
+	_, doc := render(t, "en", func(w http.ResponseWriter, req *http.Request) error {
+		return r.Consent(w, req, 200, Consent{Client: claude, Token: token})
+	})
+	if got := doc.one(t, "ul", ".can").text(); got != "Use Cisco Support on your behalf" {
+		t.Errorf("list %q", got)
+	}
+}
+
 func TestConsentWithoutRefreshTokenDoesNotStay(t *testing.T) {
 	r := newRenderer(t)
 	_, doc := render(t, "en", func(w http.ResponseWriter, req *http.Request) error {
