@@ -114,7 +114,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			r.Header[f.Header] = []string{headerValue(value)}
 		}
 	}
-	return next.ServeHTTP(answer, r)
+	err := next.ServeHTTP(answer, r)
+	// Not deferred: when the upstream breaks off, the server aborts the
+	// connection by a panic, and nothing may be written any more.
+	answer.Finish()
+	return err
 }
 
 // logRefusal writes one line for a refusal: Caddy itself logs refusals only when

@@ -49,7 +49,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "caddy")
+	binary := filepath.Join(dir, "gateway")
 	fmt.Println("Building Caddy with the module.")
 	build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-w -s", "-o", binary, "./cmd/caddy")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr

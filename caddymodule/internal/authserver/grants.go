@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
@@ -22,11 +23,26 @@ func clientOfRefreshToken(ctx context.Context, s *Server, p *params) (string, er
 	return s.grants.ClientOf(ctx, presented)
 }
 
+// stillGood refuses grants of users who are gone or have a new password, and of
+// clients that have lost all the scopes. It runs before the grant changes, so
+// that a refused request uses nothing up.
+func (s *Server) stillGood(ctx context.Context, c *client.Client) func(*grant.Grant) error {
+	return func(g *grant.Grant) error {
+		if _, ok := s.current(ctx, g.User); !ok {
+			return oauth.InvalidGrant("the user has to sign in again")
+		}
+		if len(c.Narrow(g.Scopes)) == 0 {
+			return oauth.InvalidGrant("the client can no longer have what was granted")
+		}
+		return nil
+	}
+}
+
 // issueForCode redeems an authorization code (RFC 6749 section 4.1.3).
 func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
 	redemption := grant.Redemption{
 		Code: req.get("code"), Verifier: req.get("code_verifier"), RedirectURI: req.get("redirect_uri"),
-		ClientID: req.client.ID, Resource: req.resourceURL(),
+		ClientID: req.client.ID, Resource: req.resourceURL(), Accept: s.stillGood(ctx, req.client),
 	}
 	switch {
 	case req.err() != nil:
@@ -46,7 +62,10 @@ func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance,
 // issueForRefreshToken rotates a refresh token (RFC 6749 section 6). The scope of
 // the answer can be narrower than the grant's; the grant's stays as it is.
 func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
-	renewal := grant.Renewal{Token: req.get("refresh_token"), ClientID: req.client.ID, Resource: req.resourceURL(), Scope: oauth.ParseScope(req.scope)}
+	renewal := grant.Renewal{
+		Token: req.get("refresh_token"), ClientID: req.client.ID, Resource: req.resourceURL(),
+		Scope: oauth.ParseScope(req.scope), Accept: s.stillGood(ctx, req.client),
+	}
 	switch {
 	case req.err() != nil:
 		return nil, req.err()

@@ -170,6 +170,10 @@ type Redemption struct {
 	RedirectURI string // "" when the client did not repeat it
 	Verifier    string
 	Resource    string // "" for the one of the authorization request
+
+	// Accept has the last word, before anything is changed: an error of its
+	// own refuses the request and leaves the code as it was. It may be nil.
+	Accept func(*Grant) error
 }
 
 // Redeem turns a code into a grant and its first refresh token. Refusals leave
@@ -191,6 +195,9 @@ func (s *Service) Redeem(ctx context.Context, r Redemption) (*Grant, string, err
 		}
 		if !now.Before(g.Code.Expires) {
 			return errBadCode
+		}
+		if err := g.accepted(r.Accept); err != nil {
+			return err
 		}
 		g.Code.Used = true
 		g.Refresh = refreshState{Generation: refresh.generation, Hash: refresh.hash(), Rotated: now}
@@ -230,6 +237,17 @@ type Renewal struct {
 	ClientID string
 	Resource string       // "" for the one of the grant
 	Scope    oauth.Scopes // what the next access token shall have; empty for all of the grant
+
+	// Accept has the last word, before anything is changed. It may be nil.
+	Accept func(*Grant) error
+}
+
+// accepted asks the caller of a request, if it wants to be asked.
+func (g *Grant) accepted(accept func(*Grant) error) error {
+	if accept == nil {
+		return nil
+	}
+	return accept(g)
 }
 
 // Narrowed are the scopes that a request for some of them gets: never more than
@@ -265,6 +283,9 @@ func (s *Service) Refresh(ctx context.Context, r Renewal) (*Grant, string, error
 		}
 		if !now.Before(g.Expires) {
 			return errBadRefresh
+		}
+		if err := g.accepted(r.Accept); err != nil {
+			return err
 		}
 		return g.rotate(h, next, now, s.cfg)
 	})

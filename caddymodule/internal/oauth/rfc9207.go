@@ -41,7 +41,8 @@ func (a AuthorizationResponse) URL(redirectURI string) string {
 		sep = '&'
 		b.WriteString(p.name)
 		b.WriteByte('=')
-		b.WriteString(url.QueryEscape(p.value))
+		// Some clients read a "+" as it is, and all of them "%20" as a space.
+		b.WriteString(strings.ReplaceAll(url.QueryEscape(p.value), "+", "%20"))
 	}
 	return b.String()
 }
