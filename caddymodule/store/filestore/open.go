@@ -176,13 +176,13 @@ func open(path string, o options) (*Store, error) {
 	if err == nil {
 		return newStore(db, file), nil
 	}
-	// After a panic within bbolt its Close may wait for ever, but to close the
-	// file is enough to let go of the lock. What it leaks is some address space.
-	if db != nil && !errors.Is(err, ErrDamaged) {
-		return nil, errors.Join(err, db.Close())
-	}
-	if file != nil {
-		_ = file.Close()
+	switch {
+	case db != nil && !errors.Is(err, ErrDamaged):
+		err = errors.Join(err, db.Close())
+	case file != nil:
+		// After a panic within bbolt its Close may wait for ever. What this
+		// leaks is some address space.
+		_ = letGo(file)
 	}
 	return nil, err
 }

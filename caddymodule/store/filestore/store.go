@@ -204,7 +204,7 @@ func (s *Store) Close() error {
 		case <-s.stopped:
 			err = s.release()
 		case <-s.abandoned:
-			err = s.file.Close()
+			err = letGo(s.file)
 		}
 	})
 	return err
@@ -214,7 +214,7 @@ func (s *Store) Close() error {
 // where bbolt may be hanging in locks of its own.
 func (s *Store) release() error {
 	if s.spoilt != nil || s.isAbandoned() {
-		return s.file.Close()
+		return letGo(s.file)
 	}
 	return s.db.Close()
 }
