@@ -5,6 +5,7 @@ package bounded
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
@@ -15,15 +16,20 @@ import (
 // survives by being copied to the young half, and no request ever pays for a
 // sweep. It is safe for concurrent use.
 type Cache struct {
-	mu    sync.RWMutex
-	young *gocache.Cache
-	old   *gocache.Cache
-	half  int
+	mu     sync.Mutex // held by everything that changes the cache
+	halves atomic.Pointer[halves]
+	size   int // of each half
 }
 
-// NewCache returns a cache of at most about the given number of entries.
+type halves struct{ young, old *gocache.Cache }
+
+// NewCache returns a cache for the given number of entries. Each half can hold as
+// many, so that this many entries stay in use without pushing each other out;
+// the cache as a whole never holds more than twice the number.
 func NewCache(entries int) *Cache {
-	return &Cache{young: newHalf(), old: newHalf(), half: max(entries/2, 1)}
+	c := &Cache{size: max(entries, 1)}
+	c.halves.Store(&halves{young: newHalf(), old: newHalf()})
+	return c
 }
 
 // newHalf makes a go-cache without the janitor: its goroutine would end only
@@ -32,13 +38,11 @@ func newHalf() *gocache.Cache { return gocache.New(gocache.NoExpiration, 0) }
 
 // Get returns the value at key unless it has expired or was dropped.
 func (c *Cache) Get(key string) (any, bool) {
-	c.mu.RLock()
-	young, old := c.young, c.old
-	c.mu.RUnlock()
-	if v, ok := young.Get(key); ok {
+	h := c.halves.Load()
+	if v, ok := h.young.Get(key); ok {
 		return v, true
 	}
-	v, expires, ok := old.GetWithExpiration(key)
+	v, expires, ok := h.old.GetWithExpiration(key)
 	if !ok {
 		return nil, false
 	}
@@ -51,7 +55,7 @@ func (c *Cache) Get(key string) (any, bool) {
 func (c *Cache) keep(key string, v any, lifetime time.Duration) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if newer, ok := c.young.Get(key); ok {
+	if newer, ok := c.halves.Load().young.Get(key); ok {
 		return newer // somebody has set it meanwhile
 	}
 	c.set(strings.Clone(key), v, lifetime)
@@ -70,20 +74,21 @@ func (c *Cache) Set(key string, v any, lifetime time.Duration) {
 func (c *Cache) set(key string, v any, lifetime time.Duration) {
 	// Were a copy left in either half, it would come back to life when the new
 	// entry expires.
-	c.young.Delete(key)
-	c.old.Delete(key)
+	h := c.halves.Load()
+	h.young.Delete(key)
+	h.old.Delete(key)
 	if lifetime <= 0 {
 		return
 	}
-	if c.young.ItemCount() >= c.half {
-		c.old, c.young = c.young, newHalf()
+	if h.young.ItemCount() >= c.size {
+		h = &halves{young: newHalf(), old: h.young}
+		c.halves.Store(h)
 	}
-	c.young.Set(key, v, lifetime)
+	h.young.Set(key, v, lifetime)
 }
 
 // Len returns the number of entries, expired ones included.
 func (c *Cache) Len() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.young.ItemCount() + c.old.ItemCount()
+	h := c.halves.Load()
+	return h.young.ItemCount() + h.old.ItemCount()
 }

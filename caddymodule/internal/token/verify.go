@@ -26,7 +26,8 @@ var (
 // to try again, or it would throw a good token away.
 var ErrUnavailable = errors.New("the keys of access tokens cannot be read")
 
-// CacheEntries bounds how many verified tokens are remembered.
+// CacheEntries is how many verified tokens can be in use at once without being
+// verified anew. At most twice as many are remembered.
 const CacheEntries = 65536
 
 // clockSkew is how far in the future a token may have been issued, for nodes
