@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -51,10 +53,17 @@ type demo struct {
 	HTTPSPort, HTTPPort int
 	Bind                string // listener addresses of loopback
 	Upstream            string
-	Password, Hash      string
-	Token               string
 	StateFile           string
 	RootCA              string
+	account
+}
+
+// account is who can use the demo. It is made at the first start and kept beside
+// the state, because a new password would sign everybody out.
+type account struct {
+	Password string `json:"password"`
+	Hash     string `json:"hash"`
+	Token    string `json:"token"`
 }
 
 //go:embed quickstart.caddyfile
@@ -113,8 +122,6 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 func newDemo(httpsPort, httpPort int) (*demo, error) {
 	d := &demo{
 		HTTPSPort: httpsPort, HTTPPort: httpPort, Bind: "127.0.0.1",
-		Password:  strings.ToLower(rand.Text()[:12]),
-		Token:     "mcp_" + strings.ToLower(rand.Text()),
 		StateFile: filepath.Join(caddy.AppDataDir(), "mcp_auth", "quickstart.db"),
 		RootCA:    filepath.Join(caddy.AppDataDir(), "pki", "authorities", "local", "root.crt"),
 	}
@@ -130,9 +137,37 @@ func newDemo(httpsPort, httpPort int) (*demo, error) {
 		}
 		_ = l.Close()
 	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(d.Password), bcrypt.DefaultCost)
-	d.Hash = string(hash)
+	var err error
+	d.account, err = readAccount(filepath.Join(filepath.Dir(d.StateFile), "quickstart.json"))
 	return d, err
+}
+
+// readAccount reads the demo's account, or makes it at the first start.
+func readAccount(path string) (account, error) {
+	var a account
+	data, err := os.ReadFile(path) // #nosec G304 -- in Caddy's own data folder
+	if err == nil {
+		if err := json.Unmarshal(data, &a); err != nil || a.Hash == "" {
+			return a, fmt.Errorf("%s cannot be read; delete it to start the demo afresh", path)
+		}
+		return a, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return a, err
+	}
+	a = account{Password: strings.ToLower(rand.Text()[:12]), Token: "mcp_" + strings.ToLower(rand.Text())}
+	hash, err := bcrypt.GenerateFromPassword([]byte(a.Password), bcrypt.DefaultCost)
+	if err != nil {
+		return a, err
+	}
+	a.Hash = string(hash)
+	if data, err = json.Marshal(a); err != nil {
+		return a, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return a, err
+	}
+	return a, os.WriteFile(path, data, 0o600)
 }
 
 // start loads the configuration of the demo.

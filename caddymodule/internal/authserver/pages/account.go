@@ -52,7 +52,7 @@ func (r *Renderer) Account(w http.ResponseWriter, req *http.Request, status int,
 	if v.Removed != nil {
 		body.Removed = listedClient(*v.Removed)
 	}
-	return r.write(w, r.choose(req, ""), status, "account", frame{Body: body, Class: "wide"})
+	return r.write(w, r.choose(req, ""), status, "account", frame{Body: body, Isolated: true, Class: "wide"})
 }
 
 // listedClient is newClientView for lists. A client whose record does not add
@@ -74,5 +74,5 @@ type SignedOut struct {
 
 // SignedOut writes the page after signing out.
 func (r *Renderer) SignedOut(w http.ResponseWriter, req *http.Request, status int, v SignedOut) error {
-	return r.write(w, r.choose(req, ""), status, "signedout", frame{Body: v})
+	return r.write(w, r.choose(req, ""), status, "signedout", frame{Body: v, Isolated: true})
 }

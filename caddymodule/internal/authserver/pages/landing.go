@@ -56,7 +56,7 @@ func (r *Renderer) Landing(w http.ResponseWriter, req *http.Request, status int,
 	if v.Bearer {
 		body.Lines = append(body.Lines, newCopyLines(id, body.Server.URL, true))
 	}
-	return r.write(w, r.choose(req, ""), status, "landing", frame{Body: body, Class: "wide", Served: true})
+	return r.write(w, r.choose(req, ""), status, "landing", frame{Body: body, Isolated: true, Class: "wide", Served: true})
 }
 
 // pasteable checks that an address means nothing to a shell, in or outside of

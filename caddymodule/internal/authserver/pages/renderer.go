@@ -187,6 +187,12 @@ type frame struct {
 	Refresh template.URL // where the browser goes by itself; empty to stay
 	Class   string       // of the body element
 	Served  bool         // the footer says who serves, not what one signs in to
+
+	// Isolated cuts the page off from the window that opened it. Pages on the
+	// way of an authorization are not: clients on the web open them in a popup
+	// and wait for a message from their own callback page in it, which a policy
+	// on any page in between would cut off for good.
+	Isolated bool
 }
 
 // write renders a page to memory, so that a fault cannot leave half of it on
@@ -205,7 +211,9 @@ func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string,
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	if f.Isolated {
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	}
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 	h.Add("Vary", "Accept-Language")
 	w.WriteHeader(status)

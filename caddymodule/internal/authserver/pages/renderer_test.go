@@ -166,14 +166,13 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("status %d", res.StatusCode)
 	}
 	for name, want := range map[string]string{
-		"Content-Type":               "text/html; charset=utf-8",
-		"Content-Language":           "de",
-		"Cache-Control":              "no-store",
-		"Referrer-Policy":            "no-referrer",
-		"X-Content-Type-Options":     "nosniff",
-		"X-Frame-Options":            "DENY",
-		"Cross-Origin-Opener-Policy": "same-origin",
-		"Permissions-Policy":         "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+		"Content-Type":           "text/html; charset=utf-8",
+		"Content-Language":       "de",
+		"Cache-Control":          "no-store",
+		"Referrer-Policy":        "no-referrer",
+		"X-Content-Type-Options": "nosniff",
+		"X-Frame-Options":        "DENY",
+		"Permissions-Policy":     "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 	} {
 		if got := res.Header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
@@ -181,6 +180,28 @@ func TestHeaders(t *testing.T) {
 	}
 	if got := res.Header.Values("Vary"); !slices.Equal(got, []string{"Cookie", "Accept-Language"}) {
 		t.Errorf("Vary is %q; other handlers' values stay", got)
+	}
+}
+
+// Clients on the web open the authorization in a popup and wait for a message
+// from it, which an opener policy on any page of the way would cut off.
+func TestOnlyPagesOutsideOfTheFlowAreIsolated(t *testing.T) {
+	r := newRenderer(t)
+	for name, c := range map[string]struct {
+		want string
+		page func(http.ResponseWriter, *http.Request) error
+	}{
+		"error":    {"", func(w http.ResponseWriter, req *http.Request) error { return r.Error(w, req, 400, Error{}) }},
+		"login":    {"", func(w http.ResponseWriter, req *http.Request) error { return r.Login(w, req, 200, Login{}) }},
+		"account":  {"same-origin", func(w http.ResponseWriter, req *http.Request) error { return r.Account(w, req, 200, Account{}) }},
+		"sign-out": {"same-origin", func(w http.ResponseWriter, req *http.Request) error { return r.SignedOut(w, req, 200, SignedOut{}) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res, _ := render(t, "en", c.page)
+			if got := res.Header.Get("Cross-Origin-Opener-Policy"); got != c.want {
+				t.Errorf("policy is %q, want %q", got, c.want)
+			}
+		})
 	}
 }
 
