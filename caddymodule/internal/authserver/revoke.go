@@ -49,7 +49,8 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, token.ErrUnavailable) {
 		return err
 	}
-	if err != nil || claims.ClientID != c.ID {
+	// A revocation that failed half-way is repeated by a client that got 503.
+	if err != nil && !errors.Is(err, token.ErrRevoked) || claims.ClientID != c.ID {
 		return nil
 	}
 	if err := s.grants.Revoke(r.Context(), claims.GrantID); err != nil {

@@ -65,8 +65,9 @@ func NewVerifier(issuer string, keys *Keys, revoked *Revocations, prepare func(*
 
 // Verify returns the claims of a token that is well-formed, signed by one of the
 // issuer's keys, not expired and not revoked; otherwise ErrMalformed, ErrExpired,
-// ErrRevoked or ErrUnavailable. The audience is left to the caller, who knows
-// which resource was asked for.
+// ErrRevoked or ErrUnavailable. With ErrRevoked the claims come along all the
+// same, for revoking again what could not be revoked completely. The audience is
+// left to the caller, who knows which resource was asked for.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	// The key of the cache is the whole token. A map finds it by a hash that is
 	// keyed at random and compares all of it, which is as strict as a
@@ -87,7 +88,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 		return nil, ErrExpired
 	}
 	if v.revoked.Has(claims.GrantID) {
-		return nil, ErrRevoked
+		return claims, ErrRevoked
 	}
 	return claims, nil
 }
