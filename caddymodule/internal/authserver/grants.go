@@ -24,15 +24,18 @@ func clientOfRefreshToken(ctx context.Context, s *Server, p *params) (string, er
 }
 
 // stillGood refuses grants of users who are gone or have a new password, and of
-// clients that have lost all the scopes. It runs before the grant changes, so
-// that a refused request uses nothing up.
-func (s *Server) stillGood(ctx context.Context, c *client.Client) func(*grant.Grant) error {
+// clients that have lost all the scopes, or all that the request asks for. It runs
+// before the grant changes, so that a refused request uses nothing up.
+func (s *Server) stillGood(ctx context.Context, c *client.Client, requested oauth.Scopes) func(*grant.Grant) error {
 	return func(g *grant.Grant) error {
 		if _, ok := s.current(ctx, g.User); !ok {
 			return oauth.InvalidGrant("the user has to sign in again")
 		}
 		if len(c.Narrow(g.Scopes)) == 0 {
 			return oauth.InvalidGrant("the client can no longer have what was granted")
+		}
+		if len(c.Narrow(g.Narrowed(requested))) == 0 {
+			return oauth.InvalidScope("the client can no longer have the scope")
 		}
 		return nil
 	}
@@ -42,7 +45,7 @@ func (s *Server) stillGood(ctx context.Context, c *client.Client) func(*grant.Gr
 func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
 	redemption := grant.Redemption{
 		Code: req.get("code"), Verifier: req.get("code_verifier"), RedirectURI: req.get("redirect_uri"),
-		ClientID: req.client.ID, Resource: req.resourceURL(), Accept: s.stillGood(ctx, req.client),
+		ClientID: req.client.ID, Resource: req.resourceURL(), Accept: s.stillGood(ctx, req.client, nil),
 	}
 	switch {
 	case req.err() != nil:
@@ -62,9 +65,10 @@ func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance,
 // issueForRefreshToken rotates a refresh token (RFC 6749 section 6). The scope of
 // the answer can be narrower than the grant's; the grant's stays as it is.
 func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	requested := oauth.ParseScope(req.scope)
 	renewal := grant.Renewal{
 		Token: req.get("refresh_token"), ClientID: req.client.ID, Resource: req.resourceURL(),
-		Scope: oauth.ParseScope(req.scope), Accept: s.stillGood(ctx, req.client),
+		Scope: requested, Accept: s.stillGood(ctx, req.client, requested),
 	}
 	switch {
 	case req.err() != nil:

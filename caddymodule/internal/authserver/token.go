@@ -199,7 +199,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		log.Info("refused", zap.String("reason", refusal.Description))
 	}
-	if refusal.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" && w.Header().Get("WWW-Authenticate") == "" {
+	if refusal.Status == http.StatusUnauthorized && len(r.Header["Authorization"]) > 0 && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 section 5.2: a client that used the header learns its scheme.
 		w.Header().Set("WWW-Authenticate", `Basic realm="`+s.origin.Host+`"`)
 	}
