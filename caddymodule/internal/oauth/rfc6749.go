@@ -67,40 +67,40 @@ func badRequest(code, description string) *Error {
 	return &Error{Code: code, Description: description, Status: http.StatusBadRequest}
 }
 
-// InvalidRequest: a parameter is missing, repeated or malformed (section 5.2).
+// InvalidRequest says: a parameter is missing, repeated or malformed (section 5.2).
 func InvalidRequest(description string) *Error { return badRequest("invalid_request", description) }
 
-// InvalidClient: the client is unknown or failed to authenticate (section 5.2).
+// InvalidClient says: the client is unknown or failed to authenticate (section 5.2).
 func InvalidClient(description string) *Error {
 	return &Error{Code: "invalid_client", Description: description, Status: http.StatusUnauthorized}
 }
 
-// InvalidGrant: the code or refresh token is wrong, expired, revoked or was
+// InvalidGrant says: the code or refresh token is wrong, expired, revoked or was
 // issued to another client (section 5.2).
 func InvalidGrant(description string) *Error { return badRequest("invalid_grant", description) }
 
-// UnauthorizedClient: the client may not use this grant type (section 5.2).
+// UnauthorizedClient says: the client may not use this grant type (section 5.2).
 func UnauthorizedClient(description string) *Error {
 	return badRequest("unauthorized_client", description)
 }
 
-// UnsupportedGrantType: the server does not know the grant type (section 5.2).
+// UnsupportedGrantType says: the server does not know the grant type (section 5.2).
 func UnsupportedGrantType() *Error {
 	return badRequest("unsupported_grant_type", "this grant type is not offered here")
 }
 
-// UnsupportedResponseType: only "code" is offered (section 4.1.2.1).
+// UnsupportedResponseType says: only "code" is offered (section 4.1.2.1).
 func UnsupportedResponseType() *Error {
 	return badRequest("unsupported_response_type", "response_type must be code")
 }
 
-// InvalidScope: the scope is malformed or exceeds what was granted (section 5.2).
+// InvalidScope says: the scope is malformed or exceeds what was granted (section 5.2).
 func InvalidScope(description string) *Error { return badRequest("invalid_scope", description) }
 
-// AccessDenied: the user said no (section 4.1.2.1).
+// AccessDenied says: the user said no (section 4.1.2.1).
 func AccessDenied() *Error { return badRequest("access_denied", "the user did not allow access") }
 
-// ServerError: something of ours broke (section 4.1.2.1).
+// ServerError says: something of ours broke (section 4.1.2.1).
 func ServerError(cause error) *Error {
 	return &Error{
 		Code: "server_error", Description: "the server could not handle the request",
@@ -108,7 +108,7 @@ func ServerError(cause error) *Error {
 	}
 }
 
-// TemporarilyUnavailable: the store cannot be reached (section 4.1.2.1). It is
+// TemporarilyUnavailable says: the store cannot be reached (section 4.1.2.1). It is
 // never reported as invalid_grant or invalid_client, because clients answer
 // those by throwing their tokens away.
 func TemporarilyUnavailable(cause error) *Error {
@@ -118,7 +118,7 @@ func TemporarilyUnavailable(cause error) *Error {
 	}
 }
 
-// TooManyRequests: a limit was reached; retry after so many seconds (RFC 6585
+// TooManyRequests says: a limit was reached; retry after so many seconds (RFC 6585
 // section 4). OAuth has no code of its own for it.
 func TooManyRequests(description string, retryAfter int) *Error {
 	return &Error{

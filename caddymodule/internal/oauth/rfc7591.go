@@ -20,13 +20,13 @@ const (
 	maxMetadataText       = 512 // bytes of a name, an address or an identifier
 )
 
-// InvalidRedirectURI: a redirect URI may not be registered (RFC 7591 section
+// InvalidRedirectURI says: a redirect URI may not be registered (RFC 7591 section
 // 3.2.2).
 func InvalidRedirectURI(description string) *Error {
 	return &Error{Code: "invalid_redirect_uri", Description: description, Status: http.StatusBadRequest}
 }
 
-// InvalidClientMetadata: another field may not be registered (section 3.2.2).
+// InvalidClientMetadata says: another field may not be registered (section 3.2.2).
 func InvalidClientMetadata(description string) *Error {
 	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
 }

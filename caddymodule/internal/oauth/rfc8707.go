@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// InvalidTarget: the resource is unknown or malformed (RFC 8707 section 2).
+// InvalidTarget says: the resource is unknown or malformed (RFC 8707 section 2).
 func InvalidTarget(description string) *Error {
 	return &Error{Code: "invalid_target", Description: description, Status: http.StatusBadRequest}
 }
