@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -125,7 +126,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 // debugging. The token is never part of it.
 func (h *Handler) logRefusal(r *http.Request, refused *gate.Refused) {
 	level := zapcore.InfoLevel
-	if refused.Reason == nil || refused.Reason == gate.ErrMissing || refused.Reason == gate.ErrNoPath {
+	if refused.Reason == nil || errors.Is(refused.Reason, gate.ErrMissing) || errors.Is(refused.Reason, gate.ErrNoPath) {
 		// Every client begins without a token, and scanners without a path.
 		level = zapcore.DebugLevel
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -85,8 +86,8 @@ func round(ctx context.Context, t target, s settings) (sample, error) {
 	wg.Wait()
 	elapsed := time.Since(start)
 	after, err := cpuTime(t.pid)
-	if err != nil || failure != nil || len(durations) == 0 {
-		return sample{}, fmt.Errorf("load stopped: %v %v", failure, err)
+	if err = errors.Join(err, failure); err != nil || len(durations) == 0 {
+		return sample{}, fmt.Errorf("the load stopped: %w", err)
 	}
 	slices.Sort(durations)
 	return sample{

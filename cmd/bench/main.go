@@ -24,10 +24,12 @@ type settings struct {
 	stock       string
 }
 
-func main() {
+func main() { os.Exit(start()) }
+
+func start() int {
 	if len(os.Args) == 2 && os.Args[1] == upstreamRole {
 		serveUpstream()
-		return
+		return 1
 	}
 	var s settings
 	flag.IntVar(&s.rounds, "rounds", 21, "rounds per target")
@@ -39,8 +41,9 @@ func main() {
 	defer stop()
 	if err := run(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func run(ctx context.Context, s settings) error {

@@ -20,7 +20,9 @@ import (
 	"github.com/caddyserver/xcaddy"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	manifest := flag.String("manifest", "xcaddy.json", "the build manifest; relative replacements are relative to its folder")
 	output := flag.String("output", filepath.Join("bin", "caddy"), "where the binary goes")
 	flag.Parse()
@@ -28,9 +30,10 @@ func main() {
 	defer stop()
 	if err := build(ctx, *manifest, *output); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
-		os.Exit(1)
+		return 1
 	}
 	fmt.Println("Built", *output)
+	return 0
 }
 
 func build(ctx context.Context, manifest, output string) error {

@@ -102,7 +102,7 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 	go func() { served <- backend.Serve(serveCtx, listener) }()
 	defer func() {
 		stopServing()
-		<-served
+		<-served // what it says has been looked at, or it was told to stop
 	}()
 	if err := d.start(); err != nil {
 		return err

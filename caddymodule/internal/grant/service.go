@@ -186,7 +186,7 @@ func (s *Service) Redeem(ctx context.Context, r Redemption) (*Grant, string, err
 	}
 	refresh := s.codec.successor(h)
 	g, err := s.change(ctx, s.key(h), errBadCode, func(g *Grant, now time.Time) error {
-		if err := g.checkRedemption(h, r, now); err != nil {
+		if err := g.checkRedemption(h, r); err != nil {
 			return err
 		}
 		if g.Code.Used {
@@ -212,7 +212,7 @@ func (s *Service) Redeem(ctx context.Context, r Redemption) (*Grant, string, err
 }
 
 // checkRedemption holds what must be right before a code is looked at further.
-func (g *Grant) checkRedemption(h handle, r Redemption, now time.Time) error {
+func (g *Grant) checkRedemption(h handle, r Redemption) error {
 	if subtle.ConstantTimeCompare(h.hash(), g.Code.Hash) != 1 || g.ClientID != r.ClientID || g.Denied {
 		return errBadCode
 	}

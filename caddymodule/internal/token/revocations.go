@@ -126,7 +126,7 @@ func (r *Revocations) loadKey(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	lifetime := time.Duration(gocache.NoExpiration)
+	lifetime := gocache.NoExpiration
 	if !rec.Expires.IsZero() {
 		lifetime = max(time.Until(rec.Expires), time.Second)
 	}

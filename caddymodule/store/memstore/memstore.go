@@ -143,7 +143,7 @@ func (s *Store) load(key string, now time.Time) store.Record {
 // stores have it, so that nothing comes to depend on more.
 func (s *Store) save(key string, r store.Record) {
 	kept := store.Record{Value: copied(r.Value)}
-	life := time.Duration(cache.NoExpiration)
+	life := cache.NoExpiration
 	if !r.Expires.IsZero() {
 		kept.Expires = time.UnixMilli(r.Expires.UnixMilli())
 		// Zero and below have other meanings to the cache; a record whose last
