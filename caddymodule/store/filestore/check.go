@@ -3,6 +3,8 @@ package filestore
 import (
 	"context"
 	"fmt"
+
+	"go.etcd.io/bbolt"
 )
 
 // checkAtOpen is how many records Open reads. It finds damage to a small store
@@ -15,7 +17,11 @@ const checkAtOpen = 10_000
 // for after a mishap: in a large store it can hold up writes for a second.
 func (s *Store) Check(ctx context.Context) (int, error) {
 	var records int
-	err := s.view(func(t *tables) (err error) {
+	err := s.view(func(tx *bbolt.Tx) error {
+		t, err := tablesOf(tx)
+		if err != nil {
+			return err
+		}
 		var expiring int
 		records, expiring, err = t.checkRecords(ctx, -1)
 		if err != nil {

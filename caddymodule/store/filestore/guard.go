@@ -44,7 +44,7 @@ func describe(p any) string {
 }
 
 // view runs fn in a read transaction.
-func (s *Store) view(fn func(*tables) error) error {
+func (s *Store) view(fn func(*bbolt.Tx) error) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
@@ -52,11 +52,7 @@ func (s *Store) view(fn func(*tables) error) error {
 	err := guarded(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			began = true
-			t, err := tablesOf(tx)
-			if err != nil {
-				return err
-			}
-			return fn(t)
+			return fn(tx)
 		})
 	})
 	if !began && errors.Is(err, ErrDamaged) {

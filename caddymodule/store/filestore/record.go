@@ -80,6 +80,8 @@ func parseIndexKey(b []byte) (expires stamp, key []byte, err error) {
 	return stamp(u), b[stampLength:], nil
 }
 
+var errNoBucket = fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+
 // tables gives access to records and expiry index within one transaction and
 // keeps the two in step. The first error of the database sticks in err, and the
 // transaction must then be rolled back.
@@ -92,14 +94,18 @@ type tables struct {
 func tablesOf(tx *bbolt.Tx) (*tables, error) {
 	t := &tables{records: tx.Bucket(recordsBucket), expiry: tx.Bucket(expiryBucket)}
 	if t.records == nil || t.expiry == nil {
-		return nil, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+		return nil, errNoBucket
 	}
 	return t, nil
 }
 
 // get returns a copy of the record at key, or the zero Record.
-func (t *tables) get(key []byte, now time.Time) (store.Record, error) {
-	b := t.records.Get(key)
+func get(tx *bbolt.Tx, key string, now time.Time) (store.Record, error) {
+	records := tx.Bucket(recordsBucket)
+	if records == nil {
+		return store.Record{}, errNoBucket
+	}
+	b := records.Get([]byte(key))
 	if b == nil {
 		return store.Record{}, nil
 	}

@@ -59,8 +59,8 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
 		return store.Record{}, err
 	}
 	var r store.Record
-	err := s.view(func(t *tables) (err error) {
-		r, err = t.get([]byte(key), time.Now())
+	err := s.view(func(tx *bbolt.Tx) (err error) {
+		r, err = get(tx, key, time.Now())
 		return err
 	})
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *Store) Update(ctx context.Context, key string, fn func(store.Record) (s
 	var fnCall call
 	defer fnCall.finish()
 	return s.submit(ctx, func(t *tables, now time.Time) (outcome, error) {
-		old, err := t.get([]byte(key), now)
+		old, err := get(t.records.Tx(), key, now)
 		if err != nil {
 			return outcome{}, err
 		}
@@ -166,7 +166,11 @@ func (s *Store) keysFrom(ctx context.Context, from, prefix []byte) (keys []strin
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	err = s.view(func(t *tables) error {
+	err = s.view(func(tx *bbolt.Tx) error {
+		t, err := tablesOf(tx)
+		if err != nil {
+			return err
+		}
 		now := time.Now()
 		c := t.records.Cursor()
 		read := 0
