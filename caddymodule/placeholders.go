@@ -8,41 +8,40 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
-// placeholder is a value of the caller's identity, boxed once for each token and
-// not for each request.
-type placeholder struct {
-	key   string
-	value any
-}
-
-// userPlaceholders are the keys that are set for every request that passes, so
+// userPlaceholders are the keys that are known for every request that passes, so
 // that none of them can be left over from another handler.
 var userPlaceholders = [...]string{
 	"http.auth.user.id", "http.auth.user.email", "http.auth.user.name",
 	"http.auth.user.groups", "http.auth.user.scopes", "http.auth.user.client_id",
 }
 
-// preparePlaceholders makes the values for a newly verified token.
+// preparePlaceholders makes the function that knows the values for a newly
+// verified token. It is made once for each token; the values are looked up only
+// when something asks for them.
 func preparePlaceholders(c *token.Claims) {
-	values := [...]string{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID}
-	out := make([]placeholder, len(userPlaceholders))
-	for i, key := range userPlaceholders {
-		out[i] = placeholder{key, values[i]}
-	}
-	c.Placeholders = out
+	values := [...]any{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID}
+	c.Placeholders = caddy.ReplacerFunc(func(key string) (any, bool) {
+		if !strings.HasPrefix(key, "http.auth.user.") {
+			return nil, false
+		}
+		for i, name := range userPlaceholders {
+			if key == name {
+				return values[i], true
+			}
+		}
+		return nil, false
+	})
 }
 
 // setPlaceholders puts the caller's identity where Caddy's logs and other
-// handlers find it; of nobody when authentication is omitted.
+// handlers find it; of nobody when authentication is omitted. What an earlier
+// handler has set would be found first, so it is deleted.
 func setPlaceholders(repl *caddy.Replacer, c *token.Claims) {
-	if c == nil {
-		for _, key := range userPlaceholders {
-			repl.Delete(key)
-		}
-		return
+	for _, key := range userPlaceholders {
+		repl.Delete(key)
 	}
-	for _, p := range c.Placeholders.([]placeholder) {
-		repl.Set(p.key, p.value)
+	if c != nil {
+		repl.Map(c.Placeholders.(caddy.ReplacerFunc))
 	}
 }
 

@@ -107,12 +107,8 @@ func drive(ctx context.Context, t target, deadline time.Time) ([]time.Duration, 
 	if err := conn.SetDeadline(deadline.Add(5 * time.Second)); err != nil {
 		return nil, err
 	}
-	auth := ""
-	if t.token != "" {
-		auth = "Authorization: Bearer " + t.token + "\r\n"
-	}
 	request := []byte("POST /mcp HTTP/1.1\r\nHost: " + t.address + "\r\nContent-Type: application/json\r\n" +
-		"Accept: application/json, text/event-stream\r\n" + auth +
+		"Accept: application/json, text/event-stream\r\nAuthorization: Bearer " + t.token + "\r\n" +
 		"Content-Length: " + strconv.Itoa(len(requestBody)) + "\r\n\r\n" + requestBody)
 	reader := bufio.NewReaderSize(conn, 16<<10)
 	var out []time.Duration

@@ -23,7 +23,7 @@ import (
 type target struct {
 	name    string
 	address string // host:port
-	token   string // "" for none
+	token   string // sent to all targets, so that requests have the same size
 	pid     int    // of the Caddy process
 }
 
@@ -171,7 +171,7 @@ func (b *testbed) startGateway(ctx context.Context, dir, binary, upstream string
 		return err
 	}
 	b.targets = append(b.targets,
-		target{name: "reverse_proxy, same binary", address: fmt.Sprintf("localhost:%d", plain), pid: pid},
+		target{name: "reverse_proxy, same binary", address: fmt.Sprintf("localhost:%d", plain), token: token, pid: pid},
 		target{name: "mcp_auth, access token", address: address, token: token, pid: pid})
 	return nil
 }
@@ -185,7 +185,9 @@ func (b *testbed) startStock(ctx context.Context, dir, binary, upstream string) 
 	if err != nil {
 		return err
 	}
-	b.targets = append(b.targets, target{name: "reverse_proxy, stock Caddy", address: fmt.Sprintf("localhost:%d", plain), pid: pid})
+	b.targets = append(b.targets, target{
+		name: "reverse_proxy, stock Caddy", address: fmt.Sprintf("localhost:%d", plain), token: b.targets[0].token, pid: pid,
+	})
 	return nil
 }
 
