@@ -16,6 +16,9 @@ import (
 // patience bounds every wait of these tests. It is no expectation about speed: whatever takes that long hangs.
 const patience = 20 * time.Second
 
+// outputShown is how much of the output of a process a failed test shows, in bytes.
+const outputShown = 4 << 10
+
 // process is a program under test that runs until it is stopped.
 type process struct {
 	t      testing.TB
@@ -43,7 +46,7 @@ func startProcess(t testing.TB, env []string, program string, args ...string) *p
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", program, tail(p.output.String(), 16<<10))
+			t.Logf("output of %s:\n%s", program, tail(p.output.String(), outputShown))
 		}
 	})
 	return p
