@@ -78,20 +78,21 @@ func (s *Server) appView(r *http.Request, g *grant.Grant) (pages.App, error) {
 	return app, nil
 }
 
-// accountForm reads a form of the account page, by the user it was shown to.
+// errSignInChanged refuses a form that was shown in another session.
+var errSignInChanged = page(pages.FormExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+
+// accountForm reads a form of the account page with the session it was shown in,
+// or nil when that has ended since.
 func (s *Server) accountForm(w http.ResponseWriter, r *http.Request) (*form, *session, error) {
 	f, err := s.readForm(w, r, forAccount)
 	if err != nil {
 		return nil, nil, err
 	}
 	current, err := s.session(r)
-	if err != nil {
-		return nil, nil, err
+	if err == nil && current != nil && current.ID != f.tx.Session {
+		err = errSignInChanged
 	}
-	if current == nil || current.ID != f.tx.Session {
-		return nil, nil, page(pages.FormExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
-	}
-	return f, current, nil
+	return f, current, err
 }
 
 // serveRemove takes the access of one app away.
@@ -109,6 +110,9 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	f, current, err := s.accountForm(w, r)
 	if err != nil {
 		return err
+	}
+	if current == nil {
+		return errSignInChanged
 	}
 	id := f.get(pages.FieldGrant)
 	if err := f.err(); err != nil {
@@ -152,16 +156,20 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	everywhere := f.get(pages.FieldEverywhere) == "1"
+	// Without a session this form has done its work before, or it has ended by
+	// itself.
+	everywhere := current != nil && f.get(pages.FieldEverywhere) == "1"
 	if everywhere {
-		if err := s.sessions.endAll(r.Context(), current.User.Subject); err != nil {
+		if err := s.sessions.endOthers(r.Context(), current); err != nil {
 			return unavailable(err)
 		}
 	}
 	if err := s.endSession(w, r); err != nil {
 		return err
 	}
-	s.cfg.Log.Info("signed out", zap.String("user", current.User.Subject), zap.Bool("everywhere", everywhere))
+	if current != nil {
+		s.cfg.Log.Info("signed out", zap.String("user", current.User.Subject), zap.Bool("everywhere", everywhere))
+	}
 	s.rendered(w, s.pages.SignedOut(w, r, http.StatusOK, pages.SignedOut{Everywhere: everywhere}))
 	return nil
 }

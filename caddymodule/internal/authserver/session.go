@@ -92,11 +92,15 @@ func (s *sessions) end(ctx context.Context, id string) error {
 	return s.store.Delete(ctx, s.prefix+id)
 }
 
-// endAll signs a user out in every browser.
-func (s *sessions) endAll(ctx context.Context, subject string) error {
-	for key, err := range s.store.Keys(ctx, s.prefix+s.userPart(subject)+"/") {
+// endOthers signs a user out in every browser but the one of the session: whoever
+// asks for it keeps the session until all is done, and can ask again.
+func (s *sessions) endOthers(ctx context.Context, current *session) error {
+	for key, err := range s.store.Keys(ctx, s.prefix+s.userPart(current.User.Subject)+"/") {
 		if err != nil {
 			return err
+		}
+		if key == s.prefix+current.ID {
+			continue
 		}
 		if err := s.store.Delete(ctx, key); err != nil {
 			return err
