@@ -1,0 +1,124 @@
+package authserver
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// Whatever the header holds, it is read or refused; and whoever puts an id and a
+// secret into it, form-encoded or not, is understood.
+func FuzzParseBasic(f *testing.F) {
+	f.Add("Basic bWNwXzEyMzo=", "mcp_123", "")
+	f.Add("basic  d2ViOmErYiUyQg==", "web-app", "a+b%2B%zz")
+	f.Add("Basic", "https://client.example/metadata", ":")
+	f.Add("Bearer x", "a b", "\x00\xff")
+	f.Fuzz(func(t *testing.T, header, id, secret string) {
+		if gotID, secrets, ok := parseBasic(header); ok && (gotID == "" || len(secrets) > 2 || slices.Contains(secrets, "")) {
+			t.Errorf("parseBasic(%q) = %q, %q", header, gotID, secrets)
+		}
+		if id == "" {
+			return
+		}
+		gotID, secrets, ok := parseBasic(basicHeader(url.QueryEscape(id), url.QueryEscape(secret)))
+		if !ok || gotID != id || secret != "" && !slices.Contains(secrets, secret) {
+			t.Errorf("encoded (%q, %q) is read as (%q, %q, %v)", id, secret, gotID, secrets, ok)
+		}
+		if strings.Contains(id, ":") {
+			return
+		}
+		if _, secrets, ok = parseBasic(basicHeader(id, secret)); !ok || secret != "" && !slices.Contains(secrets, secret) {
+			t.Errorf("plain (%q, %q) is read as (%q, %v)", id, secret, secrets, ok)
+		}
+	})
+}
+
+func basicHeader(id, secret string) string {
+	r := &http.Request{Header: http.Header{}}
+	r.SetBasicAuth(id, secret)
+	return r.Header.Get("Authorization")
+}
+
+// Nothing but what was sealed here, for this purpose and in this browser, opens.
+func FuzzSealedTransaction(f *testing.F) {
+	s := newSealer(bytes.Repeat([]byte{1}, 32))
+	browser := bytes.Repeat([]byte{2}, 32)
+	f.Add("", "", 0)
+	f.Add("xyz", "AAAA", 3)
+	f.Add("\xff{}\x00", "{}", 100)
+	f.Fuzz(func(t *testing.T, state, foreign string, at int) {
+		if _, err := s.open(foreign, forAuthorize, browser); err == nil {
+			t.Fatalf("%q opens", foreign)
+		}
+		tx := newTransaction(forAuthorize, browser)
+		tx.State, tx.ClientID, tx.Scopes = state, "mcp_1", oauth.Scopes{"mcp"}
+		sealed, err := s.seal(tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sealed) > maxSealed {
+			if len(state) <= maxState {
+				t.Errorf("a state of %d bytes makes %d bytes", len(state), len(sealed))
+			}
+			return
+		}
+		got, err := s.open(sealed, forAuthorize, browser)
+		if err != nil || got.State != state || got.ID != tx.ID || got.ClientID != tx.ClientID || !slices.Equal(got.Scopes, tx.Scopes) {
+			t.Errorf("state %q comes back as %+v, %v", state, got, err)
+		}
+		for name, open := range map[string]func() (*transaction, error){
+			"for another purpose":     func() (*transaction, error) { return s.open(sealed, forAccount, browser) },
+			"in another browser":      func() (*transaction, error) { return s.open(sealed, forAuthorize, make([]byte, 32)) },
+			"in a browser of no name": func() (*transaction, error) { return s.open(sealed, forAuthorize, nil) },
+			"under another key": func() (*transaction, error) {
+				return newSealer(make([]byte, 32)).open(sealed, forAuthorize, browser)
+			},
+		} {
+			if _, err := open(); err == nil {
+				t.Errorf("it opens %s", name)
+			}
+		}
+		changed := []byte(sealed)
+		i := int(uint(at) % uint(len(changed)))
+		changed[i] = flipped(changed[i])
+		if _, err := s.open(string(changed), forAuthorize, browser); err == nil {
+			t.Errorf("it opens with byte %d changed", i)
+		}
+	})
+}
+
+func flipped(c byte) byte {
+	if c == 'A' {
+		return 'B'
+	}
+	return 'A'
+}
+
+// The two kinds of keys are what an attacker varies, so neither may grow with
+// what is sent.
+func TestKeysOfTheLimiterAreBounded(t *testing.T) {
+	if n := len(accountKey(strings.Repeat("İ", 40000))); n > 3*maxUsername {
+		t.Errorf("the key of an account has %d bytes", n)
+	}
+	for _, c := range []struct{ a, b string }{
+		{"192.0.2.1", "192.0.2.1:8080"},
+		{"192.0.2.1", "::ffff:192.0.2.1"},
+		{"2001:db8::1", "2001:db8::ffff"},
+		{"2001:db8::1", "[2001:db8::2]:443"},
+		{"fe80::1%eth0", "fe80::2"},
+	} {
+		if peerKey(c.a) != peerKey(c.b) {
+			t.Errorf("%s and %s are two peers", c.a, c.b)
+		}
+	}
+	for _, c := range []struct{ a, b string }{{"192.0.2.1", "192.0.2.2"}, {"2001:db8:0:1::1", "2001:db8:0:2::1"}, {"a", "b"}} {
+		if peerKey(c.a) == peerKey(c.b) {
+			t.Errorf("%s and %s are one peer", c.a, c.b)
+		}
+	}
+}
