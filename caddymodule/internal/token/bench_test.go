@@ -35,31 +35,27 @@ func benchVerifier(b *testing.B) (*Verifier, string) {
 	return NewVerifier("https://mcp.example.com", keys, revocations, nil), raw
 }
 
-// The goal is 500 ns and no allocation, whatever the number of tokens in use.
+// The goal is 500 ns and no allocation. To go through all of the tokens is the
+// worst case: what is looked at lies all over the memory and is never at hand.
 func BenchmarkVerifyCached(b *testing.B) {
-	for _, n := range []int{1, CacheEntries} {
-		b.Run(fmt.Sprintf("tokens=%d", n), func(b *testing.B) {
+	for _, bc := range []struct{ cached, used int }{{1, 1}, {CacheEntries, 1}, {CacheEntries, CacheEntries}} {
+		b.Run(fmt.Sprintf("cached=%d/used=%d", bc.cached, bc.used), func(b *testing.B) {
 			v, raw := benchVerifier(b)
-			claims, err := v.Verify(b.Context(), raw)
+			claims, err := v.verify(b.Context(), raw)
 			if err != nil {
 				b.Fatal(err)
 			}
 			// What is in the cache needs no signature of its own.
-			for i := 1; i < n; i++ {
+			for i := range bc.cached {
 				v.cache.Set(numbered(raw, i), claims, time.Hour)
 			}
 			ctx := b.Context()
 			b.ReportAllocs()
-			// The processor has just read the header of a request, so the
-			// presented token is made in place, while those in the cache lie
-			// all over the memory.
+			// The presented token is made in place, as the processor has just
+			// read the header of the request.
 			presented := []byte(raw)
-			for i := 0; b.Loop(); i = (i + stride) % n {
-				if i != 0 {
-					number(presented, i)
-				} else {
-					copy(presented, raw)
-				}
+			for i := 0; b.Loop(); i = (i + stride) % bc.used {
+				number(presented, i)
 				if _, err := v.Verify(ctx, unsafe.String(&presented[0], len(presented))); err != nil {
 					b.Fatal(err)
 				}
