@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -20,7 +21,8 @@ type recorder struct {
 	requests []recorded
 	raw      bytes.Buffer
 
-	proceed chan struct{} // a receive lets an event stream go on
+	proceed chan struct{} // a send lets an event stream go on
+	ended   atomic.Int64  // streams that the client's side has ended
 }
 
 // recorded is a request as the upstream saw it, with its whole body.
@@ -43,7 +45,6 @@ func startRecorder(t testing.TB) *recorder {
 	srv.Start()
 	t.Cleanup(srv.CloseClientConnections)
 	t.Cleanup(srv.Close)
-	t.Cleanup(sync.OnceFunc(func() { close(rec.proceed) }))
 	rec.address = srv.Listener.Addr().String()
 	return rec
 }
@@ -78,6 +79,7 @@ func (rec *recorder) stream(w http.ResponseWriter, r *http.Request) {
 		case <-rec.proceed:
 			fmt.Fprintf(w, "event: message\ndata: {\"n\":%d}\n\n", n)
 		case <-r.Context().Done():
+			rec.ended.Add(1)
 			return
 		}
 	}

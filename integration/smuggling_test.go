@@ -68,8 +68,8 @@ func TestNothingIsSmuggled(t *testing.T) {
 	hidden := "GET /mcp/smuggled HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
 	var sending sync.WaitGroup
 	for name, shape := range smugglingShapes(hidden) {
+		conn := g.dialTLS(t, "http/1.1")
 		sending.Go(func() {
-			conn := g.dialTLS(t, "http/1.1")
 			defer conn.Close()
 			request := "POST /mcp/outer?" + url.QueryEscape(name) + " HTTP/1.1\r\nHost: " + host +
 				"\r\nAuthorization: Bearer " + gr.access + "\r\n" + shape
