@@ -1,4 +1,5 @@
 // What an MCP client keeps about its authorization, in memory. The interface is the same in both generations of the SDK.
+// Keeping the result of discovery is optional; it is left out, so that each challenge of the gateway is followed anew.
 
 import { randomUUID } from "node:crypto";
 
@@ -6,7 +7,6 @@ export class Provider {
   #client;
   #tokens;
   #verifier;
-  #discovery;
 
   /** The authorization requests that the SDK wanted a browser for. */
   requests = [];
@@ -45,14 +45,6 @@ export class Provider {
   saveTokens(tokens) {
     this.#tokens = tokens;
     this.secrets.push(tokens.access_token, tokens.refresh_token);
-  }
-
-  discoveryState() {
-    return this.#discovery;
-  }
-
-  saveDiscoveryState(state) {
-    this.#discovery = state;
   }
 
   codeVerifier() {

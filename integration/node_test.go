@@ -1,0 +1,70 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// installTime bounds the download of the packages of node/package-lock.json, scriptTime a run of one script.
+const (
+	installTime = 3 * time.Minute
+	scriptTime  = time.Minute
+)
+
+// installPackages installs what the scripts in node/ need, once for all tests, unless somebody has done so.
+var installPackages = sync.OnceValues(func() (output string, err error) {
+	if _, err := os.Stat(filepath.Join("node", "node_modules", ".package-lock.json")); err == nil {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), installTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+	cmd.Dir = "node"
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+})
+
+// needNode returns the path of Node, with the packages of the scripts installed.
+func needNode(t *testing.T) string {
+	t.Helper()
+	needTool(t, "npm")
+	node := needTool(t, "node")
+	if out, err := installPackages(); err != nil {
+		missing(t, "this test needs the packages of integration/node; npm ci failed: "+err.Error()+"\n"+tail(out, 2000))
+	}
+	return node
+}
+
+// trusting is the environment with which Node trusts the gateway's certificate.
+func (g *gateway) trusting(env ...string) []string {
+	return append([]string{"NODE_EXTRA_CA_CERTS=" + g.caFile()}, env...)
+}
+
+// runScript runs a script of node/ to its end and returns the lines that it printed.
+func runScript(t *testing.T, env []string, script string, args ...string) (lines []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, needNode(t), append([]string{script}, args...)...)
+	cmd.Dir = "node"
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	cmd.WaitDelay = time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		t.Errorf("%s %s: %v\n%s", script, strings.Join(args, " "), err, tail(stderr.String(), 4000))
+	}
+	return strings.Split(strings.TrimSpace(stdout.String()), "\n")
+}
