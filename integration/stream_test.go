@@ -93,8 +93,16 @@ func openStream(t *testing.T, client *http.Client, address, token string) *event
 	return &eventStream{t, cancel, bufio.NewReader(resp.Body), resp.Header}
 }
 
-// want reads the next event.
+// want reads the next event and fails the test when it is another one.
 func (s *eventStream) want(event string) {
+	s.t.Helper()
+	if got := s.next(); got != event {
+		s.t.Fatalf("the event is %q, want %q", got, event)
+	}
+}
+
+// next reads the next event.
+func (s *eventStream) next() string {
 	s.t.Helper()
 	var got strings.Builder
 	for {
@@ -103,11 +111,8 @@ func (s *eventStream) want(event string) {
 			s.t.Fatalf("the stream ended after %q: %v", got.String(), err)
 		}
 		if line == "\n" {
-			break
+			return got.String()
 		}
 		got.WriteString(line)
-	}
-	if got.String() != event {
-		s.t.Fatalf("the event is %q, want %q", got.String(), event)
 	}
 }

@@ -18,9 +18,13 @@ type visitor struct {
 	t      testing.TB
 	g      *gateway
 	client *http.Client
+	name   string // to sign in with
 }
 
-func (g *gateway) newVisitor(t testing.TB) *visitor {
+func (g *gateway) newVisitor(t testing.TB) *visitor { return g.newVisitorNamed(t, userName) }
+
+// newVisitorNamed is for users of other names. All have the same password.
+func (g *gateway) newVisitorNamed(t testing.TB, name string) *visitor {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -28,7 +32,7 @@ func (g *gateway) newVisitor(t testing.TB) *visitor {
 	}
 	client := g.newClient(g.http2())
 	client.Jar = jar
-	return &visitor{t, g, client}
+	return &visitor{t, g, client, name}
 }
 
 // page is what a visitor sees.
@@ -198,7 +202,7 @@ func (p *page) signIn() *page {
 	if p.form("password") == nil {
 		return p
 	}
-	return p.submit("password", url.Values{"username": {userName}, "password": {userPassword}})
+	return p.submit("password", url.Values{"username": {p.v.name}, "password": {userPassword}})
 }
 
 // authorize goes through sign-in and consent as a person who agrees, and returns the parameters with which the browser
