@@ -136,7 +136,18 @@ func TestARecordThatCannotBeReadIsMendedByWritingIt(t *testing.T) {
 	if !errors.Is(err, ErrDamaged) {
 		t.Errorf("Update: %v, want an ErrDamaged", err)
 	}
-	put(t, s, "k", "w")
+	// The index still has the entry of the spoilt record, which must not remove
+	// the new one.
+	lasting := store.Record{Value: []byte("w"), Expires: time.Now().Add(3 * time.Hour)}
+	if err := s.Put(t.Context(), "k", lasting); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Sweep(t.Context(), time.Now().Add(2*time.Hour)); n != 0 || err != nil {
+		t.Errorf("Sweep removed %d records, %v; want none", n, err)
+	}
+	if n, err := s.Check(t.Context()); n != 1 || err != nil {
+		t.Errorf("Check found %d records, %v; want 1", n, err)
+	}
 	if r, err := s.Get(t.Context(), "k"); string(r.Value) != "w" || err != nil {
 		t.Errorf("Get = %q, %v; want what was written", r.Value, err)
 	}
@@ -144,8 +155,7 @@ func TestARecordThatCannotBeReadIsMendedByWritingIt(t *testing.T) {
 	if err := s.Delete(t.Context(), "k"); err != nil {
 		t.Errorf("Delete: %v", err)
 	}
-	// The index still has entries of the spoilt records; sweeping drops them.
-	if n, err := s.Sweep(t.Context(), time.Now().Add(2*time.Hour)); n != 0 || err != nil {
+	if n, err := s.Sweep(t.Context(), time.Now().Add(4*time.Hour)); n != 0 || err != nil {
 		t.Errorf("Sweep removed %d records, %v; want none", n, err)
 	}
 	if n, err := s.Check(t.Context()); n != 0 || err != nil {

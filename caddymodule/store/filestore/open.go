@@ -99,8 +99,12 @@ func create(path string) error {
 	if err := initialize(tmp); err != nil {
 		return err
 	}
-	if err := os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		// The file system may know no links.
+	if os.Link(tmp, path) != nil {
+		// Another process may have been faster, and have taken our file for a
+		// leftover. If not, the file system knows no links.
+		if _, err := os.Lstat(path); err == nil {
+			return nil
+		}
 		if err := os.Rename(tmp, path); err != nil {
 			return err
 		}
@@ -141,8 +145,8 @@ func syncDir(dir string) error {
 func leftoverPrefix(path string) string { return "." + filepath.Base(path) + ".new-" }
 
 // removeLeftovers removes what a crash in create left behind. It does so under
-// the lock of the store; who else is in create at that time will not get that
-// lock anyway. A failure is of no consequence.
+// the lock of the store, when there is no use any more for what other processes
+// may be making in create. A failure is of no consequence.
 func removeLeftovers(path string) {
 	dir := filepath.Dir(path)
 	entries, _ := os.ReadDir(dir)

@@ -171,6 +171,16 @@ func TestManyFirstStartsAtOnceMakeOneStore(t *testing.T) {
 	}
 }
 
+func TestAFileThatVanishesBeforeItIsOpenedIsNotMadeAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	if _, err := open(path, options{lockTimeout: 1}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want ErrNotExist", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a file now: %v", err)
+	}
+}
+
 func TestOpenRefusesAnEmptyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

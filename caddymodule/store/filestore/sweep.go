@@ -14,6 +14,9 @@ const sweepPage = 1000
 func (s *Store) Sweep(ctx context.Context, now time.Time) (int, error) {
 	total := 0
 	for {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
 		removed, more := 0, false
 		err := s.submit(ctx, func(t *tables, _ time.Time) (outcome, error) {
 			var read int

@@ -20,7 +20,6 @@ const maxBatch = 1024
 
 // change is one pending change and, later, its result.
 type change struct {
-	ctx   context.Context
 	apply func(*tables, time.Time) (outcome, error)
 
 	// claimed is set by whoever comes first: the writer, to run apply, or the
@@ -41,7 +40,7 @@ type outcome struct {
 
 // submit hands a change to the writer and waits until it is on disk.
 func (s *Store) submit(ctx context.Context, apply func(*tables, time.Time) (outcome, error)) error {
-	c := &change{ctx: ctx, apply: apply, ran: make(chan struct{}), done: make(chan struct{})}
+	c := &change{apply: apply, ran: make(chan struct{}), done: make(chan struct{})}
 	if err := s.usable(); err != nil {
 		return err
 	}
@@ -187,9 +186,7 @@ func (c *change) run(t *tables, now time.Time) {
 		return
 	}
 	defer close(c.ran)
-	if c.err = c.ctx.Err(); c.err == nil {
-		c.outcome, c.err = c.apply(t, now)
-	}
+	c.outcome, c.err = c.apply(t, now)
 }
 
 // call is a call of an update function on behalf of another goroutine.
