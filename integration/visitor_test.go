@@ -153,19 +153,19 @@ func (p *page) walk(n *html.Node, current int, byID map[string]int) {
 	}
 }
 
-// form returns the form that has a field or the value of a button.
+// form returns the form that has a field or the value of a button, or that goes to an address.
 func (p *page) form(name string) *form {
 	for i := range p.forms {
 		_, field := p.forms[i].fields[name]
 		_, button := p.forms[i].buttons[name]
-		if field || button {
+		if field || button || p.forms[i].action == name {
 			return &p.forms[i]
 		}
 	}
 	return nil
 }
 
-// submit sends the form that has the named field or button value, with other values for some of its fields.
+// submit sends the form that has the named field, button value or address, with other values for some of its fields.
 func (p *page) submit(name string, values url.Values) *page {
 	p.v.t.Helper()
 	f := p.form(name)
