@@ -18,7 +18,8 @@ type visitor struct {
 	t      testing.TB
 	g      *gateway
 	client *http.Client
-	name   string // to sign in with
+
+	name, password string // to sign in with
 }
 
 func (g *gateway) newVisitor(t testing.TB) *visitor { return g.newVisitorNamed(t, userName) }
@@ -30,9 +31,9 @@ func (g *gateway) newVisitorNamed(t testing.TB, name string) *visitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := g.newClient(g.http2())
+	client := g.newClient(g.client.Transport)
 	client.Jar = jar
-	return &visitor{t, g, client, name}
+	return &visitor{t, g, client, name, userPassword}
 }
 
 // page is what a visitor sees.
@@ -202,7 +203,7 @@ func (p *page) signIn() *page {
 	if p.form("password") == nil {
 		return p
 	}
-	return p.submit("password", url.Values{"username": {p.v.name}, "password": {userPassword}})
+	return p.submit("password", url.Values{"username": {p.v.name}, "password": {p.v.password}})
 }
 
 // authorize goes through sign-in and consent as a person who agrees, and returns the parameters with which the browser
