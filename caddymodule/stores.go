@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
@@ -39,14 +40,17 @@ func (FileStore) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mcp_auth.stores.file", New: func() caddy.Module { return new(FileStore) }}
 }
 
-// Provision fills in the default path.
+// Provision fills in the default path. A placeholder in a path must stand for
+// something, or the state would be somewhere else without a word.
 func (s *FileStore) Provision(caddy.Context) error {
-	s.Path = caddy.NewReplacer().ReplaceAll(s.Path, "")
-	if s.Path == "" {
-		s.Path = filepath.Join(caddy.AppDataDir(), "mcp_auth", "state.db")
+	path, err := resolver{caddy.NewReplacer()}.required(s.Path)
+	if err != nil {
+		return fmt.Errorf("path: %w", err)
 	}
-	path, err := filepath.Abs(s.Path)
-	s.Path = path
+	if path == "" {
+		path = filepath.Join(caddy.AppDataDir(), "mcp_auth", "state.db")
+	}
+	s.Path, err = filepath.Abs(path)
 	return err
 }
 
