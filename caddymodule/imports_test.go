@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"mcpbackend/sample": {"mcpbackend/bugs"},
 	"mcpbackend/server": {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample"},
 	"cmd/caddy":         {"caddymodule", "mcpbackend/server"},
+	"cmd/bench":         {},
 	"cmd/build":         {},
 	"integration":       {},
 }

@@ -123,7 +123,7 @@ type User struct {
 
 // BearerToken is a static token.
 type BearerToken struct {
-	// The token itself; at least 16 characters. May be a placeholder; one that
+	// The token itself; at least 12 characters. May be a placeholder; one that
 	// resolves to nothing switches this entry off.
 	Token string `json:"token"`
 

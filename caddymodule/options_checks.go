@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
@@ -135,23 +136,23 @@ func checkRedirectURI(uri string) error {
 // hostName is a host without a port in the spelling that URLs of browsers have.
 var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
-// checkRegistrationHost accepts a host, and on and off when they are alone.
+// checkRegistrationHost accepts a host, a private-use scheme (RFC 8252 section
+// 7.1) with its colon, and on and off when they are alone.
 func checkRegistrationHost(host string, alone bool) error {
 	switch {
 	case host == "on" || host == "off":
 		if !alone {
 			return fmt.Errorf("'%s' stands beside hosts. Write it alone, or the hosts: dynamic claude.ai localhost", host)
 		}
+	case strings.HasSuffix(host, ":") && host != "http:" && host != "https:":
+		if oauth.CheckRedirectURI(host+"//callback") != nil {
+			return fmt.Errorf("'%s' is no scheme that clients may return to. Write, for example: dynamic cursor: localhost", host)
+		}
 	case host == "true" || host == "false" || !hostName.MatchString(host):
 		return fmt.Errorf("'%s' is no host: no scheme, port, path or wildcard, in lower case. "+
 			"Write, for example: dynamic claude.ai chatgpt.com localhost", host)
 	}
 	return nil
-}
-
-// ownPaths are the public endpoints of the handler, which no resource may hide.
-var ownPaths = []string{
-	"/authorize", "/token", "/register", "/revoke", "/introspect", "/jwks", "/login", "/logout", "/account", "/health",
 }
 
 // checkResourcePath accepts a path in the one spelling that a request for it
@@ -178,7 +179,7 @@ func checkResourcePath(path string) error {
 	case strings.ContainsFunc(path, func(r rune) bool { return !isPathRune(r) }):
 		return fmt.Errorf("the resource %q has characters that paths must encode, or a query. "+
 			"Write a plain path, for example: resource /mcp", path)
-	case slices.Contains(ownPaths, path) || path == "/.well-known" || strings.HasPrefix(path, "/.well-known/"):
+	case slices.Contains(authserver.Paths(), path) || path == "/.well-known" || strings.HasPrefix(path, "/.well-known/"):
 		return fmt.Errorf("mcp_auth itself answers '%s'. Write another path, for example: resource /mcp", path)
 	}
 	return nil
