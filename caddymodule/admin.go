@@ -58,8 +58,8 @@ func serveGeneratedTokens(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	tokens := []generatedToken{}
-	for _, s := range app.sites {
-		if s.generated != "" {
+	for _, h := range app.handlers {
+		if s := h.site; s.generated != "" {
 			tokens = append(tokens, generatedToken{s.origin, s.resources[0].URL(), s.generated})
 		}
 	}

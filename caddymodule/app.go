@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -23,11 +22,8 @@ type App struct {
 	// build makes the sites once. The web server may start before this app
 	// does, so the first request builds them when Start has not yet.
 	build func() error
-	sites map[*Handler]*site
 
-	// taken are the states that this configuration holds on to. Cleanup gives
-	// back these and no others: it also runs when Provision failed.
-	taken []string
+	stores *holding
 }
 
 // CaddyModule returns the Caddy module information.
@@ -41,6 +37,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Logger()
 	a.build = sync.OnceValue(a.buildSites)
+	a.stores = new(holding)
 	if err := a.Options.provision(); err != nil {
 		return err
 	}
@@ -73,16 +70,12 @@ func (a *App) Start() error { return a.build() }
 // Cleanup comes after them.
 func (a *App) Stop() error { return nil }
 
-// Cleanup lets go of the stores.
+// Cleanup lets go of the stores. It also runs when Provision failed.
 func (a *App) Cleanup() error {
-	var errs []error
-	for _, key := range a.taken {
-		if _, err := states.Delete(key); err != nil {
-			errs = append(errs, err)
-		}
+	if a.stores == nil {
+		return nil
 	}
-	a.taken = nil
-	return errors.Join(errs...)
+	return a.stores.release()
 }
 
 func (a *App) buildSites() error {
@@ -94,12 +87,10 @@ func (a *App) buildSites() error {
 		return err
 	}
 	b := &builder{app: a, web: web.(*caddyhttp.App)}
-	a.sites, err = b.build()
-	return err
+	return b.build()
 }
 
-// state returns the open store that a module describes and notes that this
-// configuration uses it.
+// state returns the open store that a module describes, or the default one.
 func (a *App) state(m StoreModule) (*state, error) {
 	if m == nil {
 		file := &FileStore{}
@@ -108,13 +99,7 @@ func (a *App) state(m StoreModule) (*state, error) {
 		}
 		m = file
 	}
-	key := m.Identity()
-	v, _, err := states.LoadOrNew(key, func() (caddy.Destructor, error) { return openState(m, a.log) })
-	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
-	}
-	a.taken = append(a.taken, key)
-	return v.(*state), nil
+	return a.stores.take(m, a.log)
 }
 
 // Interface guards

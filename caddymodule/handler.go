@@ -42,6 +42,7 @@ type Handler struct {
 	app   *App
 	store StoreModule
 	log   *zap.Logger
+	site  *site // to be used after app.build
 }
 
 // CaddyModule returns the Caddy module information.
@@ -73,25 +74,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err := h.app.build(); err != nil {
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
-	s := h.app.sites[h]
+	s := h.site
 	public := publicURL(r)
 	if gate.AmbiguousPath(public) {
-		gate.CloseUnread(w, r)
+		respond.CloseUnread(w, r)
 		respond.Error(w, oauth.InvalidRequest("the path can be read in more than one way"))
 		return nil
 	}
 	path := public.Path
 	if !s.hostAllowed(r, path) {
-		gate.CloseUnread(w, r)
+		respond.CloseUnread(w, r)
 		respond.Error(w, &oauth.Error{Code: "invalid_request", Status: http.StatusMisdirectedRequest,
 			Description: "this server does not go by that host name"})
+		h.logRefusal(r, &gate.Refused{Status: http.StatusMisdirectedRequest, Reason: errHost})
 		return nil
 	}
-	if s.auth != nil {
-		if endpoint, ok := s.auth.Endpoint(path); ok {
-			endpoint(w, r)
-			return nil
-		}
+	if endpoint, ok := s.auth.Endpoint(path); ok {
+		endpoint(w, r)
+		return nil
 	}
 	if s.gate.Metadata(w, r, path) {
 		return nil
@@ -111,8 +111,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	setPlaceholders(repl, claims)
 	for _, f := range s.forward {
-		if value := repl.ReplaceAll(f.Value, ""); value != "" {
-			r.Header[f.Header] = []string{headerValue(value)}
+		if value := headerValue(repl.ReplaceAll(f.Value, "")); value != "" {
+			r.Header[f.Header] = []string{value}
 		}
 	}
 	err := next.ServeHTTP(answer, r)
@@ -121,6 +121,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	answer.Finish()
 	return err
 }
+
+// errHost is the reason to refuse a request for a name that is not the site's.
+var errHost = errors.New("the host is not that of the site; a proxy in front has to keep it, or to be one of trusted_proxies")
 
 // logRefusal writes one line for a refusal: Caddy itself logs refusals only when
 // debugging. The token is never part of it.

@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
@@ -23,9 +18,15 @@ import (
 type site struct {
 	handler *Handler
 	options Options // merged with those of the app
-	origin  string  // public, without a trailing slash
-	host    string  // of the origin, without the port
-	anyHost bool    // the web server sends it requests for any host
+	places  []place
+	origin  string // public, without a trailing slash
+	host    string // of the origin, without the port
+	anyHost bool   // the web server sends it requests for hosts that are not its own
+
+	// home is the site that issues the tokens and whose options say who gets
+	// them: this one, or another one that is at the issuer's origin. It is nil
+	// when no site of the configuration is.
+	home *site
 
 	oauth, static bool // which tokens are good
 	omit          bool
@@ -38,7 +39,7 @@ type site struct {
 	generated string             // the token that was made because none is configured
 
 	gate    *gate.Gate
-	auth    *authserver.Server // nil when another site is the issuer's
+	auth    *authserver.Server // without OAuth endpoints when the home is at another origin
 	forward []Forward
 }
 
@@ -60,70 +61,13 @@ func (s *site) hostAllowed(r *http.Request, path string) bool {
 	return strings.EqualFold(strings.Trim(host, "[]"), s.host)
 }
 
-// builder makes the sites of a configuration.
-type builder struct {
-	app    *App
-	web    *caddyhttp.App
-	sites  []*site
-	groups int
-}
-
-func (b *builder) build() (map[*Handler]*site, error) {
-	out := map[*Handler]*site{}
-	for _, h := range b.app.handlers {
-		s, err := b.newSite(h)
-		if err != nil {
-			return nil, err
-		}
-		b.sites = append(b.sites, s)
-		out[h] = s
-	}
-	for _, s := range b.sites {
-		if err := b.finish(s); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.origin, err)
-		}
-	}
-	for _, s := range b.sites {
-		s.announce(b.app.log)
-	}
-	return out, nil
-}
-
-// newSite decides what can be decided about a site without the others.
-func (b *builder) newSite(h *Handler) (*site, error) {
-	s := &site{handler: h, options: h.Options.merge(b.app.Options)}
-	places := findPlaces(b.web, h)
-	if len(places) == 0 {
-		return nil, errors.New("mcp_auth stands in a route that cannot be found; use it directly in a site, or in handle or route blocks")
-	}
-	origin, err := publicOrigin(places, s.options.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(origin)
-	if err != nil {
-		return nil, err
-	}
-	hosts, _ := siteHosts(places)
-	s.origin, s.host, s.anyHost = strings.TrimSuffix(origin, "/"), u.Hostname(), len(hosts) == 0
-	s.options.Name = cmp.Or(s.options.Name, s.host)
-	if err := s.decideOmit(places); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.origin, err)
-	}
-	if err := s.decideAuthType(); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.origin, err)
-	}
-	b.addResources(s)
-	return s, nil
-}
-
 // decideOmit checks that authentication is left out on loopback only.
-func (s *site) decideOmit(places []place) error {
+func (s *site) decideOmit() error {
 	switch s.options.DangerouslyOmitAuth {
 	case "false":
 		return nil
 	case "true":
-		if slices.ContainsFunc(places, func(p place) bool { return !p.loopback }) {
+		if slices.ContainsFunc(s.places, func(p place) bool { return !p.loopback }) {
 			return errors.New("dangerously_omit_auth opens this server to everyone who can reach it. " +
 				"Listen on loopback only by adding the line: bind 127.0.0.1; or, if everyone shall have access: dangerously_omit_auth anywhere")
 		}
@@ -134,11 +78,7 @@ func (s *site) decideOmit(places []place) error {
 
 // decideAuthType finds out which tokens the site accepts.
 func (s *site) decideAuthType() error {
-	people := len(s.options.Users) > 0
-	machines := slices.ContainsFunc(s.options.Clients, func(c Client) bool { return c.Secret != "" }) ||
-		s.options.Registration.ServiceAccounts == "open"
-	// Somebody else's site can sign people in for this one.
-	elsewhere := s.issuerURL() != s.origin
+	issued := s.home != nil && s.home.options.issuesTokens()
 	switch s.options.AuthType {
 	case "bearer":
 		s.static = true
@@ -147,37 +87,35 @@ func (s *site) decideAuthType() error {
 	case "both":
 		s.oauth, s.static = true, true
 	default:
-		s.oauth = people || machines || elsewhere
+		s.oauth = issued || s.home == nil
 		s.static = len(s.options.BearerTokens) > 0 || !s.oauth
 	}
-	if s.oauth && !people && !machines && !elsewhere {
-		return fmt.Errorf("auth_type %s needs somebody who can sign in. Add a line with a hash of 'caddy hash-password', "+
-			"for example: user alice $2a$14$…", s.options.AuthType)
+	switch {
+	case !s.oauth || issued:
+		return nil
+	case s.home == nil:
+		return fmt.Errorf("nothing in this configuration is at the issuer %s, so nobody can get tokens. "+
+			"Add a site: %s { mcp_auth }", s.issuerURL(), s.issuerURL())
+	case s.home.options.AuthType == "bearer":
+		return fmt.Errorf("auth_type %s needs tokens, and the site of the issuer issues none. "+
+			"Write there: auth_type both", s.options.AuthType)
 	}
-	return nil
+	return fmt.Errorf("auth_type %s needs somebody who can sign in. Add a line with a hash of 'caddy hash-password', "+
+		"for example: user alice $2a$14$…", s.options.AuthType)
 }
 
-// addResources makes the resources of a site.
-func (b *builder) addResources(s *site) {
-	for _, sc := range s.options.Scopes {
-		s.scopes = append(s.scopes, authserver.Scope{Name: sc.Name, Description: sc.Description, Optional: sc.Optional})
-	}
-	if len(s.scopes) == 0 {
-		s.scopes = []authserver.Scope{{Name: "mcp"}}
-	}
-	if len(s.options.Resources) > 0 {
-		for _, r := range s.options.Resources {
-			b.groups++
-			s.addResource(r.Path, cmp.Or(r.Name, s.options.Name), r.Scopes, b.groups)
-		}
-		return
-	}
-	b.groups++
-	for _, path := range []string{"/mcp", "/sse", "/messages"} {
-		s.addResource(path, s.options.Name, nil, b.groups)
-	}
+// issuesTokens reports whether a site with these merged options has somebody to
+// issue tokens to.
+func (o *Options) issuesTokens() bool {
+	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.Secret != "" }) ||
+		o.Registration.ServiceAccounts == "open"
+	return o.AuthType != "bearer" && (len(o.Users) > 0 || machines)
 }
 
+// signsIn reports whether people can get tokens for the site.
+func (s *site) signsIn() bool { return s.oauth && s.home != nil && len(s.home.options.Users) > 0 }
+
+// addResource adds a resource with the scopes of the given names, or all.
 func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
 	r := &oauth.Resource{Origin: s.origin, Path: path, Name: name, Group: group}
 	for _, sc := range s.scopes {
@@ -192,17 +130,8 @@ func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
 	s.resources = append(s.resources, r)
 }
 
-// finish makes the gate of a site, and its authorization server if it is the
-// issuer's own site.
-func (b *builder) finish(s *site) error {
-	st, err := b.app.state(cmp.Or(s.handler.store, b.app.store))
-	if err != nil {
-		return err
-	}
-	if s.issuer, err = st.issuer(s.issuerURL()); err != nil {
-		return err
-	}
-	s.makeTokens()
+// makeGate makes what checks the requests of the site.
+func (s *site) makeGate() {
 	cfg := gate.Config{
 		Resources: s.resources, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
@@ -217,92 +146,4 @@ func (b *builder) finish(s *site) error {
 		cfg.Issuer, cfg.Verifier = s.issuerURL(), s.issuer.verifier
 	}
 	s.gate = gate.New(cfg)
-	if s.issuerURL() != s.origin || slices.ContainsFunc(b.sites, func(other *site) bool { return other != s && other.auth != nil && other.origin == s.origin }) {
-		return nil
-	}
-	s.auth, err = b.newServer(s)
-	return err
-}
-
-// newServer makes the authorization server of an issuer out of the options of
-// its own site and of the resources of all sites that name it.
-func (b *builder) newServer(s *site) (*authserver.Server, error) {
-	o := s.options
-	cfg := authserver.Config{
-		Issuer: s.issuerURL(), Name: o.Name,
-		AccessLifetime: time.Duration(o.AccessTokenLifetime), RefreshLifetime: time.Duration(o.RefreshTokenLifetime),
-		RefreshGrace: time.Duration(o.RefreshTokenGrace), CodeLifetime: time.Duration(o.CodeLifetime),
-		SessionLifetime: time.Duration(o.SessionLifetime), ClientLifetime: time.Duration(o.Registration.ExpireAfter),
-		LoginMax: o.RateLimits["login"].Max, LoginWindow: time.Duration(o.RateLimits["login"].Window),
-		Clients: configuredClients(o.Clients), Registration: registrationPolicy(o.Registration),
-		OpenServiceAccounts: o.Registration.ServiceAccounts == "open",
-		InitialAccessToken:  s.isStatic,
-		PKCEPlain:           isSet(o.PKCEPlain), Static: s.static, SignIn: s.oauth && len(o.Users) > 0,
-		OAuth:       s.oauth,
-		LandingPage: o.LandingPage == nil || *o.LandingPage,
-		Accent:      o.UI.Accent, HelpURL: o.UI.HelpURL,
-		ClientIP: clientIP, Log: s.handler.log,
-	}
-	if len(o.Users) > 0 {
-		cfg.Password = newLocalUsers(o.Users)
-	}
-	cfg.Resources, cfg.Scopes = b.sharedResources(s)
-	return authserver.New(cfg, s.issuer.State, s.issuer.verifier)
-}
-
-// sharedResources are the resources and scopes of all sites of an issuer. A site
-// that protects something comes before one that only issues tokens, because the
-// first resource is the one that clients get when they name none.
-func (b *builder) sharedResources(issuer *site) ([]*oauth.Resource, []authserver.Scope) {
-	var members []*site
-	for _, s := range b.sites {
-		if s.issuerURL() == issuer.issuerURL() {
-			members = append(members, s)
-		}
-	}
-	slices.SortStableFunc(members, func(a, b *site) int { return cmp.Compare(a.rank(issuer), b.rank(issuer)) })
-	var resources []*oauth.Resource
-	var scopes []authserver.Scope
-	for _, s := range members {
-		resources = append(resources, s.resources...)
-		for _, sc := range s.scopes {
-			if !slices.ContainsFunc(scopes, func(known authserver.Scope) bool { return known.Name == sc.Name }) {
-				scopes = append(scopes, sc)
-			}
-		}
-	}
-	return resources, scopes
-}
-
-// rank orders the sites of an issuer: its own site first, unless that has nothing
-// behind it that the configuration tells of.
-func (s *site) rank(issuer *site) int {
-	protects := s.handler.ResourcesOnly || len(s.options.Resources) > 0
-	switch {
-	case s == issuer && protects:
-		return 0
-	case protects:
-		return 1
-	}
-	return 2
-}
-
-// announce says at the start what an operator has to know.
-func (s *site) announce(log *zap.Logger) {
-	log = log.With(zap.String("site", s.origin))
-	if s.omit {
-		log.Warn("authentication is switched off: everyone who reaches this site can use the MCP server")
-	}
-	if isSet(s.options.PKCEPlain) {
-		log.Warn("pkce_plain is on: authorization codes of clients that use it are not protected")
-	}
-	if isSet(s.options.AllowQueryToken) {
-		log.Warn("allow_query_token is on: tokens in addresses end up in logs and browser histories")
-	}
-	if s.options.Registration.ServiceAccounts == "open" && s.oauth {
-		log.Warn("service_accounts open: everyone who reaches this site can register a client and use the MCP server")
-	}
-	if s.generated != "" {
-		s.announceToken(log)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -21,6 +22,48 @@ import (
 // configuration provisions the new modules before it cleans up the old ones, so
 // the store, its file lock and everything remembered stay as they are.
 var states = caddy.NewUsagePool()
+
+// holding are the states that a configuration uses. It gives back these and no
+// others, so that the end of a rejected configuration leaves the running one
+// alone.
+type holding struct {
+	mu       sync.Mutex
+	keys     []string
+	released bool
+}
+
+// errReleased is for requests that outlive their configuration.
+var errReleased = errors.New("the configuration has ended")
+
+// take returns the open store that a module describes.
+func (h *holding) take(m StoreModule, log *zap.Logger) (*state, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return nil, errReleased
+	}
+	key := m.Identity()
+	v, _, err := states.LoadOrNew(key, func() (caddy.Destructor, error) { return openState(m, log) })
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	h.keys = append(h.keys, key)
+	return v.(*state), nil
+}
+
+// release gives everything back, for good.
+func (h *holding) release() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, key := range h.keys {
+		if _, err := states.Delete(key); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	h.keys, h.released = nil, true
+	return errors.Join(errs...)
+}
 
 // openTimeout bounds the first look into a store.
 const openTimeout = 15 * time.Second

@@ -38,7 +38,7 @@ func (s *site) makeTokens() {
 		s.tokens = append(s.tokens, newStaticToken(t.Token, scopes))
 	}
 	if len(s.tokens) == 0 && s.static && !s.omit {
-		s.generated = "mcp_" + base64.RawURLEncoding.EncodeToString(s.issuer.Keys.Derive("generated bearer token"))
+		s.generated = "mcp_" + base64.RawURLEncoding.EncodeToString(s.issuer.Keys.Derive("generated bearer token of "+s.origin))
 		s.tokens = append(s.tokens, newStaticToken(s.generated, all))
 	}
 	if !s.static {
@@ -102,9 +102,9 @@ func configuredClients(clients []Client) []*client.Client {
 // registrationPolicy says who may register.
 func registrationPolicy(r *Registration) client.HostPolicy {
 	switch {
-	case slices.Equal(r.Dynamic, []string{"off"}), slices.Equal(r.Dynamic, []string{"false"}):
+	case slices.Equal(r.Dynamic, []string{"off"}):
 		return client.HostPolicy{Off: true}
-	case len(r.Dynamic) == 0, slices.Equal(r.Dynamic, []string{"on"}), slices.Equal(r.Dynamic, []string{"true"}):
+	case len(r.Dynamic) == 0, slices.Equal(r.Dynamic, []string{"on"}):
 		return client.HostPolicy{}
 	}
 	return client.HostPolicy{Hosts: r.Dynamic}

@@ -1,0 +1,194 @@
+package caddymodule
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// check refuses what only shows when the options of a site, of the app and of
+// the other sites have come together.
+func (b *builder) check(s *site) error {
+	for _, check := range []func(*site) error{checkHomeLines, checkHomeStore, checkOwnScopes, b.checkClientScopes} {
+		if err := check(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line is a line of the directive whose value counts under a condition only.
+type line struct {
+	name  string
+	value func(*Options) any
+}
+
+// isSet reports whether the options have the line.
+func (l line) isSet(o *Options) bool { return !reflect.ValueOf(l.value(o)).IsZero() }
+
+// signInLines count where people sign in.
+var signInLines = []line{
+	{"user", func(o *Options) any { return o.Users }},
+	{"session_lifetime", func(o *Options) any { return o.SessionLifetime }},
+	{"code_lifetime", func(o *Options) any { return o.CodeLifetime }},
+	{"refresh_token_lifetime", func(o *Options) any { return o.RefreshTokenLifetime }},
+	{"refresh_token_grace", func(o *Options) any { return o.RefreshTokenGrace }},
+	{"rate_limit", func(o *Options) any { return o.RateLimits }},
+	{"pkce_plain", func(o *Options) any { return o.PKCEPlain }},
+}
+
+// tokenLines count where tokens are issued.
+var tokenLines = append([]line{
+	{"client", func(o *Options) any { return o.Clients }},
+	{"registration", func(o *Options) any { return o.Registration }},
+	{"access_token_lifetime", func(o *Options) any { return o.AccessTokenLifetime }},
+}, signInLines...)
+
+// checkHomeLines refuses lines that would say something else about tokens than
+// the site that issues them does.
+func checkHomeLines(s *site) error {
+	if s.home == nil || s.home == s {
+		return nil
+	}
+	for _, l := range tokenLines {
+		if !l.isSet(&s.handler.Options) || reflect.DeepEqual(l.value(&s.options), l.value(&s.home.options)) {
+			continue
+		}
+		if s.home.origin == s.origin {
+			return fmt.Errorf("there are several mcp_auth directives at this origin, and they differ in the line '%s'. "+
+				"Move it into the global options: mcp_auth { %s … }", l.name, l.name)
+		}
+		return fmt.Errorf("tokens for this site come from %s, so the line '%s' has no effect here. "+
+			"Move it there, or into the global options: mcp_auth { %s … }", s.home.origin, l.name, l.name)
+	}
+	return nil
+}
+
+// checkHomeStore refuses a store of a site's own when tokens come from another.
+func checkHomeStore(s *site) error {
+	if s.home == nil || s.home == s || s.handler.store == nil {
+		return nil
+	}
+	if home := s.home.handler.store; home != nil && home.Identity() == s.handler.store.Identity() {
+		return nil
+	}
+	return fmt.Errorf("tokens for this site come from %s and are kept in its store. "+
+		"Move the line 'store' there, or into the global options: mcp_auth { store … }", s.home.origin)
+}
+
+// checkOwnScopes refuses scopes of tokens and resources that nobody could have.
+func checkOwnScopes(s *site) error {
+	for _, t := range s.options.BearerTokens {
+		if err := checkDefined("a bearer_token", t.Scopes, s.scopes); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.options.Resources {
+		if err := checkDefined("the resource "+r.Path, r.Scopes, s.scopes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkClientScopes does the same for clients, which may use any site of the
+// issuer.
+func (b *builder) checkClientScopes(s *site) error {
+	if s.home != s {
+		return nil
+	}
+	_, scopes := b.sharedResources(s)
+	for _, c := range s.options.Clients {
+		if err := checkDefined("the client "+c.ID, c.Scopes, scopes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDefined(what string, names []string, defined []authserver.Scope) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(defined, func(sc authserver.Scope) bool { return sc.Name == name }) {
+			return fmt.Errorf("%s has the scope '%s', which no line defines. "+
+				`Add a line with what it allows, for example: scope %s "Search and read"`, what, name, name)
+		}
+	}
+	return nil
+}
+
+// announce says at the start what an operator has to know.
+func (s *site) announce(log *zap.Logger) {
+	log = log.With(zap.String("site", s.origin))
+	if s.omit {
+		log.Warn("authentication is switched off: everyone who reaches this site can use the MCP server")
+	}
+	if s.oauth && isSet(s.options.PKCEPlain) {
+		log.Warn("pkce_plain is on: authorization codes of clients that use it are not protected")
+	}
+	if isSet(s.options.AllowQueryToken) {
+		log.Warn("allow_query_token is on: tokens in addresses end up in logs and browser histories")
+	}
+	if s.options.Registration.ServiceAccounts == "open" && s.oauth {
+		log.Warn("service_accounts open: everyone who reaches this site can register a client and use the MCP server")
+	}
+	s.announceUseless(log)
+	s.announceHidden(log)
+	if s.generated != "" {
+		s.announceToken(log)
+	}
+}
+
+// announceUseless warns of lines of the site that have no effect.
+func (s *site) announceUseless(log *zap.Logger) {
+	var useless []string
+	needs := tokenLines
+	if s.oauth {
+		needs = signInLines
+	}
+	for _, l := range needs {
+		if !s.signsIn() && l.isSet(&s.handler.Options) {
+			useless = append(useless, l.name)
+		}
+	}
+	if len(useless) > 0 {
+		mend := "add a user line"
+		if s.options.AuthType == "bearer" {
+			mend = "write: auth_type both"
+		}
+		log.Warn("these lines have no effect, as nobody gets tokens that way; take them away, or "+mend, zap.Strings("lines", useless))
+	}
+	if s.omit && slices.ContainsFunc(s.options.Forward, func(f Forward) bool { return strings.Contains(f.Value, "{http.auth.user.") }) {
+		log.Warn("forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in")
+	}
+	if isSet(s.options.AllowQueryToken) && len(s.tokens) == 0 {
+		log.Warn("allow_query_token has no effect, as the site has no static token; add a line, for example: bearer_token {env.MCP_BEARER_TOKEN}")
+	}
+}
+
+// announceHidden warns of a matcher that keeps clients from the endpoints: they
+// are at the root of the origin, whatever the path of the MCP server is.
+func (s *site) announceHidden(log *zap.Logger) {
+	if !s.oauth || s.omit {
+		return
+	}
+	paths := append([]string{oauth.WellKnownResource + s.resources[0].Path}, authserver.OAuthPaths(s.signsIn())...)
+	if s.home.origin != s.origin {
+		paths = paths[:1]
+	}
+	var hidden []string
+	for _, path := range paths {
+		if !s.reaches(path) {
+			hidden = append(hidden, path)
+		}
+	}
+	if len(hidden) > 0 {
+		log.Warn("a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths "+
+			"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }", zap.Strings("hidden", hidden))
+	}
+}
