@@ -325,8 +325,12 @@ func TestRevocationIsNoticedWithAndWithoutTheCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, raw := range map[string]string{"cached": raw, "not cached": unseen} {
-		if _, err := n.verifier.Verify(t.Context(), raw); !errors.Is(err, token.ErrRevoked) {
+		claims, err := n.verifier.Verify(t.Context(), raw)
+		if !errors.Is(err, token.ErrRevoked) {
 			t.Errorf("%s: got %v, want ErrRevoked", name, err)
+		}
+		if claims == nil || claims.GrantID != "grant1" {
+			t.Errorf("%s: the claims are missing, with which it could be revoked again", name)
 		}
 	}
 	if _, err := n.verifier.Verify(t.Context(), other); err != nil {
