@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
 
 // form is a POST of one of our pages, by the browser it was shown in.
@@ -21,7 +22,7 @@ type form struct {
 // readForm accepts a form that a page of ours made for this browser.
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request, p purpose) (*form, error) {
 	if !ownForm(r) {
-		closeUnread(w, r)
+		respond.CloseUnread(w, r)
 		return nil, page(pages.FormExpired, http.StatusForbidden, "the form came from another site")
 	}
 	values, err := formParams(w, r)

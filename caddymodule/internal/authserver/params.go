@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
 
 // maxForm bounds the body of a form in bytes. A sealed transaction has to fit.
@@ -48,24 +49,19 @@ func queryParams(r *http.Request) (*params, error) {
 	return &params{values: values}, nil
 }
 
-// closeUnread makes the server close the connection of a request whose body will
-// not be read. The answer would otherwise wait for a body that may never come.
-func closeUnread(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
-	}
-}
-
 // formParams reads the form in the body of a request. The query is never looked
 // at: credentials do not belong there.
 func formParams(w http.ResponseWriter, r *http.Request) (*params, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
-		closeUnread(w, r)
+		respond.CloseUnread(w, r)
 		return nil, oauth.InvalidRequest("the Content-Type must be application/x-www-form-urlencoded")
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		return nil, oauth.InvalidRequest("the form in the request body is malformed or too long")
+	body, err := respond.ReadBody(w, r, maxForm)
+	if err != nil {
+		return nil, oauth.InvalidRequest("the form in the request body is too long or did not arrive whole")
+	}
+	if r.PostForm, err = url.ParseQuery(string(body)); err != nil {
+		return nil, oauth.InvalidRequest("the form in the request body is malformed")
 	}
 	return &params{values: r.PostForm}, nil
 }

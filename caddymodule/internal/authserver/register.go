@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -25,17 +24,17 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.ClientInformation, error) {
 	if s.cfg.Registration.Off {
-		closeUnread(w, r)
+		respond.CloseUnread(w, r)
 		return nil, &oauth.Error{
 			Code: "access_denied", Status: http.StatusForbidden,
 			Description: "dynamic client registration is off; ask whoever runs this server for a client_id",
 		}
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		closeUnread(w, r)
+		respond.CloseUnread(w, r)
 		return nil, oauth.InvalidClientMetadata("the Content-Type must be application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, oauth.MaxRegistrationLength))
+	body, err := respond.ReadBody(w, r, oauth.MaxRegistrationLength)
 	if err != nil {
 		return nil, oauth.InvalidClientMetadata("the request body is too long or did not arrive whole")
 	}

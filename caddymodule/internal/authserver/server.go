@@ -236,7 +236,7 @@ func open(next http.HandlerFunc, method string) http.HandlerFunc {
 func withoutBody(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
-			closeUnread(w, r)
+			respond.CloseUnread(w, r)
 		}
 		next(w, r)
 	}
@@ -244,7 +244,7 @@ func withoutBody(next http.HandlerFunc) http.HandlerFunc {
 
 // refuseMethod answers a method that an endpoint does not have.
 func refuseMethod(w http.ResponseWriter, r *http.Request, methods ...string) {
-	closeUnread(w, r)
+	respond.CloseUnread(w, r)
 	respond.MethodNotAllowed(w, methods...)
 }
 

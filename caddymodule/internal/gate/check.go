@@ -63,7 +63,7 @@ type Refused struct {
 // has a say in whether it needs one.
 func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*token.Claims, *Refused) {
 	if isPreflight(r) {
-		CloseUnread(w, r)
+		respond.CloseUnread(w, r)
 		respond.Preflight(w, r, "*")
 		return nil, &Refused{http.StatusNoContent, nil}
 	}
@@ -171,7 +171,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	respond.CORS(w, "*")
-	CloseUnread(w, r)
+	respond.CloseUnread(w, r)
 	respond.JSON(w, status, body)
 	return &Refused{status, reason}
 }
@@ -180,22 +180,13 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 // make the client throw it away.
 func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, reason error) *Refused {
 	respond.CORS(w, "*")
-	CloseUnread(w, r)
+	respond.CloseUnread(w, r)
 	respond.Error(w, oauth.TemporarilyUnavailable(reason))
 	return &Refused{http.StatusServiceUnavailable, reason}
 }
 
 func (g *Gate) notFound(w http.ResponseWriter, r *http.Request) *Refused {
-	CloseUnread(w, r)
+	respond.CloseUnread(w, r)
 	respond.NotFound(w)
 	return &Refused{http.StatusNotFound, ErrNoPath}
-}
-
-// CloseUnread makes the server close the connection of a request whose body will
-// not be read. The answer would otherwise wait for the body, and a client that
-// sends it slowly would hold the connection for as long as it likes.
-func CloseUnread(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
-	}
 }

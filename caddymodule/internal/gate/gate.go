@@ -158,7 +158,7 @@ func (g *Gate) Metadata(w http.ResponseWriter, r *http.Request, path string) boo
 	if !strings.Contains(path, "/.well-known/") && !strings.HasSuffix(path, "/.well-known") {
 		return false
 	}
-	CloseUnread(w, r)
+	respond.CloseUnread(w, r)
 	doc, ok := g.documents[path]
 	switch {
 	case r.Method == http.MethodOptions:

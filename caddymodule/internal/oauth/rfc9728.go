@@ -2,7 +2,10 @@
 
 package oauth
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Paths of metadata documents (RFC 9728 section 3, RFC 8414 section 3).
 const (
@@ -31,6 +34,11 @@ type Resource struct {
 	// below it belongs to the resource. It is empty for a whole origin.
 	Path string
 
+	// KnownAs is the path of the resource whose metadata challenges name, when
+	// that is another one. Nobody types /messages: clients come there from
+	// /sse, and compare the metadata with the address that they were given.
+	KnownAs string
+
 	// Name is what people call the resource.
 	Name string
 
@@ -47,8 +55,10 @@ type Resource struct {
 // URL is the resource identifier, and the audience of tokens (RFC 8707).
 func (r *Resource) URL() string { return r.Origin + r.Path }
 
-// MetadataURL is the address of the resource's metadata (section 3.1).
-func (r *Resource) MetadataURL() string { return r.Origin + WellKnownResource + r.Path }
+// MetadataURL is the address of the metadata that challenges name (section 3.1).
+func (r *Resource) MetadataURL() string {
+	return r.Origin + WellKnownResource + cmp.Or(r.KnownAs, r.Path)
+}
 
 // Covers reports whether a cleaned path belongs to the resource.
 func (r *Resource) Covers(path string) bool {
