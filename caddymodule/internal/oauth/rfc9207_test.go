@@ -25,7 +25,7 @@ func TestAuthorizationResponseURL(t *testing.T) {
 		{
 			"an error has the issuer too",
 			oauth.AuthorizationResponse{Error: "access_denied", ErrorDescription: "the user said no", State: "xyz", Issuer: iss}, "cursor://x/cb",
-			"cursor://x/cb?error=access_denied&error_description=the+user+said+no&state=xyz&iss=https%3A%2F%2Fh.example",
+			"cursor://x/cb?error=access_denied&error_description=the%20user%20said%20no&state=xyz&iss=https%3A%2F%2Fh.example",
 		},
 		{
 			"no state, no parameter",
@@ -40,7 +40,7 @@ func TestAuthorizationResponseURL(t *testing.T) {
 		{
 			"state cannot add parameters or a fragment",
 			oauth.AuthorizationResponse{Code: "abc", State: "x&code=evil#f \r\n%00"}, "https://app.example/cb",
-			"https://app.example/cb?code=abc&state=x%26code%3Devil%23f+%0D%0A%2500",
+			"https://app.example/cb?code=abc&state=x%26code%3Devil%23f%20%0D%0A%2500",
 		},
 		{"no path", oauth.AuthorizationResponse{Code: "abc"}, "http://localhost:1", "http://localhost:1?code=abc"},
 	} {
