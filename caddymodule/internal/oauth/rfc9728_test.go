@@ -21,6 +21,16 @@ func TestResourceURLs(t *testing.T) {
 	}
 }
 
+func TestChallengesNameTheMetadataOfTheAddressThatWasGiven(t *testing.T) {
+	messages := &oauth.Resource{Origin: "https://h.example", Path: "/messages", KnownAs: "/sse"}
+	if got, want := messages.MetadataURL(), "https://h.example/.well-known/oauth-protected-resource/sse"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := messages.URL(), "https://h.example/messages"; got != want {
+		t.Errorf("the resource itself is %s, want %s", got, want)
+	}
+}
+
 func TestResourceCoversWholeSegments(t *testing.T) {
 	for _, tc := range []struct {
 		resource, path string
