@@ -23,9 +23,11 @@ type endpointRewriter struct {
 
 // feed takes the next bytes of the stream and returns those that can go out.
 func (e *endpointRewriter) feed(p []byte) []byte {
+	// What was held has no end of an event in it, only perhaps the start of one.
+	from := max(0, len(e.held)-longestEnd+1)
 	e.held = append(e.held, p...)
 	var out []byte
-	for end := eventEnd(e.held); end >= 0; end = eventEnd(e.held) {
+	for end := eventEnd(e.held, from); end >= 0; end = eventEnd(e.held, 0) {
 		if e.passed+end > maxFirstEvent {
 			break
 		}
@@ -51,12 +53,17 @@ func (e *endpointRewriter) rest() []byte {
 	return held
 }
 
-// eventEnd is the position after the blank line that ends the first event, or -1.
-func eventEnd(b []byte) int {
+// eventEnds are the blank lines that end an event.
+var eventEnds = [...]string{"\n\n", "\r\n\r\n", "\r\r"}
+
+const longestEnd = len("\r\n\r\n")
+
+// eventEnd is the position after the first blank line at or behind from, or -1.
+func eventEnd(b []byte, from int) int {
 	best := -1
-	for _, sep := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
-		if i := bytes.Index(b, []byte(sep)); i >= 0 && (best < 0 || i+len(sep) < best) {
-			best = i + len(sep)
+	for _, sep := range eventEnds {
+		if i := bytes.Index(b[from:], []byte(sep)); i >= 0 && (best < 0 || from+i+len(sep) < best) {
+			best = from + i + len(sep)
 		}
 	}
 	return best

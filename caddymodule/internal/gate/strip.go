@@ -94,7 +94,7 @@ func stripCookies(h http.Header, names []string) {
 	for _, line := range h["Cookie"] {
 		var pairs []string
 		for pair := range strings.SplitSeq(line, ";") {
-			pair = strings.TrimSpace(pair)
+			pair = strings.Trim(pair, " \t")
 			name, _, _ := strings.Cut(pair, "=")
 			if pair != "" && !slices.Contains(names, strings.TrimSpace(name)) {
 				pairs = append(pairs, pair)
