@@ -63,6 +63,7 @@ func startGateway(t testing.TB, cfg gatewayConfig) *gateway {
 	g.write(g.caddyfile(cfg))
 	g.start()
 	t.Cleanup(g.checkLog)
+	t.Cleanup(func() { g.client.CloseIdleConnections() }) // which a stop would wait for
 	return g
 }
 

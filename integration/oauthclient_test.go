@@ -1,10 +1,12 @@
 package integration
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -37,29 +39,41 @@ func (a *answer) field(t testing.TB, name string) string {
 // send sends a request with the headers, given as pairs.
 func send(t testing.TB, client *http.Client, method, address, body string, headers ...string) *answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
+	a, err := trySend(t.Context(), client, method, address, body, headers...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return a
+}
+
+// trySend is send for goroutines other than the one of the test, which cannot end it.
+func trySend(ctx context.Context, client *http.Client, method, address, body string, headers ...string) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, address, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatalf("reading the answer of %s %s: %v", method, address, err)
+		return nil, fmt.Errorf("reading the answer of %s %s: %w", method, address, err)
 	}
-	return &answer{resp.StatusCode, resp.Header, string(data)}
+	return &answer{resp.StatusCode, resp.Header, string(data)}, nil
 }
+
+// formType is the type of the requests that have a form for a body.
+const formType = "application/x-www-form-urlencoded"
 
 // postForm posts to an endpoint of the gateway.
 func (g *gateway) postForm(t testing.TB, path string, fields url.Values) *answer {
 	t.Helper()
-	a := send(t, g.client, http.MethodPost, g.origin+path, fields.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+	a := send(t, g.client, http.MethodPost, g.origin+path, fields.Encode(), "Content-Type", formType)
 	if path == "/token" && a.status == http.StatusOK {
 		g.keepSecret(a.field(t, "access_token"), a.field(t, "refresh_token"))
 	}

@@ -49,10 +49,10 @@ type page struct {
 }
 
 type form struct {
-	action  string
-	fields  url.Values // inputs with their initial values; check boxes that are not checked are left out
-	boxes   []string   // values of the check boxes
-	buttons map[string]string
+	id, action string
+	fields     url.Values        // inputs with their initial values, without check boxes
+	boxes      []string          // values of the check boxes
+	buttons    map[string]string // names by values
 }
 
 func (v *visitor) get(address string) *page {
@@ -106,21 +106,25 @@ func (v *visitor) read(resp *http.Response) *page {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	byID := map[string]int{}
-	p.walk(doc, -1, byID)
+	late := map[string][]string{}
+	p.walk(doc, -1, late)
+	for id, boxes := range late {
+		for i := range p.forms {
+			if p.forms[i].id == id {
+				p.forms[i].boxes = append(p.forms[i].boxes, boxes...)
+			}
+		}
+	}
 	return p
 }
 
-// walk reads the parts of a document that matter. current is the form that a node stands in, or -1; byID finds the
-// forms that elements outside of them name.
-func (p *page) walk(n *html.Node, current int, byID map[string]int) {
+// walk reads the parts of a document that matter. current is the form that a node stands in, or -1. Check boxes that
+// stand elsewhere and name their form are put into late.
+func (p *page) walk(n *html.Node, current int, late map[string][]string) {
 	if n.Type == html.ElementNode {
 		attr := map[string]string{}
 		for _, a := range n.Attr {
 			attr[a.Key] = a.Val
-		}
-		if owner, ok := byID[attr["form"]]; ok {
-			current = owner
 		}
 		switch n.Data {
 		case "title":
@@ -132,16 +136,14 @@ func (p *page) walk(n *html.Node, current int, byID map[string]int) {
 				p.next = target
 			}
 		case "form":
-			p.forms = append(p.forms, form{action: attr["action"], fields: url.Values{}, buttons: map[string]string{}})
+			p.forms = append(p.forms, form{id: attr["id"], action: attr["action"], fields: url.Values{}, buttons: map[string]string{}})
 			current = len(p.forms) - 1
-			if attr["id"] != "" {
-				byID[attr["id"]] = current
-			}
 		case "input":
-			if current >= 0 && attr["type"] != "checkbox" {
+			switch {
+			case attr["type"] == "checkbox":
+				late[attr["form"]] = append(late[attr["form"]], attr["value"])
+			case current >= 0:
 				p.forms[current].fields.Add(attr["name"], attr["value"])
-			} else if current >= 0 {
-				p.forms[current].boxes = append(p.forms[current].boxes, attr["value"])
 			}
 		case "button":
 			if current >= 0 {
@@ -150,7 +152,7 @@ func (p *page) walk(n *html.Node, current int, byID map[string]int) {
 		}
 	}
 	for c := n.FirstChild; c != nil; c = c.NextSibling {
-		p.walk(c, current, byID)
+		p.walk(c, current, late)
 	}
 }
 
@@ -191,7 +193,7 @@ func (p *page) submit(name string, values url.Values) *page {
 	if err != nil {
 		p.v.t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Content-Type", formType)
 	req.Header.Set("Origin", "null")
 	req.Header.Set("Sec-Fetch-Site", "same-origin")
 	return p.v.do(req)
