@@ -32,10 +32,6 @@ type gatewayConfig struct {
 	site   string   // the lines of the site
 	global string   // lines for the global options
 	env    []string // variables that the configuration uses
-
-	// ownGrace leaves the time for requests in flight at a stop as it is by default. Tests that do not care get a
-	// short one, because open streams use up all of it.
-	ownGrace bool
 }
 
 // gateway is a running Caddy.
@@ -69,17 +65,13 @@ func startGateway(t testing.TB, cfg gatewayConfig) *gateway {
 
 // caddyfile is a whole Caddyfile: the site of the test, and what keeps the process to itself.
 func (g *gateway) caddyfile(cfg gatewayConfig) string {
-	grace := "grace_period 1s"
-	if cfg.ownGrace {
-		grace = ""
-	}
 	return fmt.Sprintf(`{
 	admin %s
 	persist_config off
 	skip_install_trust
 	auto_https disable_redirects
 	default_bind 127.0.0.1
-	%s
+	grace_period 1s
 	%s
 }
 
@@ -88,7 +80,7 @@ func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	log
 	%s
 }
-`, g.admin, grace, cfg.global, g.origin, cfg.site)
+`, g.admin, cfg.global, g.origin, cfg.site)
 }
 
 func (g *gateway) write(caddyfile string) {

@@ -3,6 +3,7 @@ package integration
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,10 @@ func run(m *testing.M) int {
 		fmt.Println("the integration tests run without -short only")
 		return 0
 	}
+	if err := lookAtSources(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "integration-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,6 +47,17 @@ func run(m *testing.M) int {
 		}
 	}
 	return m.Run()
+}
+
+// lookAtSources reads all folders of the module. "go test" repeats a result of before when nothing has changed that the
+// test has looked at, and it does not know what the builds below look at.
+func lookAtSources() error {
+	return filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules" || d.Name() == "bin") {
+			return fs.SkipDir
+		}
+		return err
+	})
 }
 
 // needTool returns the path of a program. Without it the test is skipped, except on CI, where nothing may be left out.

@@ -214,18 +214,3 @@ func TestRemovedUser(t *testing.T) {
 		t.Errorf("the browser is still signed in: %v", p)
 	}
 }
-
-// TestStopWithOpenStream ends a gateway while a client listens to a stream that never ends. Without a bound it would
-// run for ever.
-func TestStopWithOpenStream(t *testing.T) {
-	t.Parallel()
-	rec := startRecorder(t)
-	g := startGateway(t, gatewayConfig{site: "mcp_auth " + rec.address + " {\n" + userLine + "\n}", ownGrace: true})
-	gr := g.newGrant(t, nil)
-	stream := openStream(t, g.client, g.origin+"/sse", gr.access)
-	stream.want("event: endpoint\ndata: /messages?sessionid=abc\n")
-	g.proc.stop()
-	if g.proc.err != nil {
-		t.Errorf("Caddy ended with %v", g.proc.err)
-	}
-}
