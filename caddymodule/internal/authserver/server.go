@@ -68,8 +68,9 @@ type Config struct {
 	// page.
 	Static bool
 
-	// OAuth reports that tokens are issued at all. Without it there are only
-	// the landing page and the health check.
+	// OAuth reports that tokens are issued here at all. Without it there are
+	// only the landing page and the health check, for sites that another one
+	// issues the tokens of, or that have static tokens only.
 	OAuth bool
 
 	// SignIn reports that people can sign in. Without it the pages and the
@@ -142,7 +143,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.cookies = cookieJar{secure: origin.Scheme == "https"}
 	s.limiter = newLoginLimiter(cfg.LoginMax, cfg.LoginWindow)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
-	if cfg.SignIn {
+	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount
 	}
 	if s.pages, err = pages.New(options); err != nil {
