@@ -18,9 +18,11 @@ var userPlaceholders = [...]string{
 // preparePlaceholders makes the function that knows the values for a newly
 // verified token. It is made once for each token; the values are looked up only
 // when something asks for them.
-func preparePlaceholders(c *token.Claims) {
+func preparePlaceholders(c *token.Claims) { c.Placeholders = identityOf(c) }
+
+func identityOf(c *token.Claims) caddy.ReplacerFunc {
 	values := [...]any{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID}
-	c.Placeholders = caddy.ReplacerFunc(func(key string) (any, bool) {
+	return func(key string) (any, bool) {
 		if !strings.HasPrefix(key, "http.auth.user.") {
 			return nil, false
 		}
@@ -30,19 +32,25 @@ func preparePlaceholders(c *token.Claims) {
 			}
 		}
 		return nil, false
-	})
+	}
 }
 
+// nobody is the caller when authentication is omitted. Its values are empty and
+// not unknown, because Caddy writes unknown placeholders as they are.
+var nobody = identityOf(&token.Claims{})
+
 // setPlaceholders puts the caller's identity where Caddy's logs and other
-// handlers find it; of nobody when authentication is omitted. What an earlier
-// handler has set would be found first, so it is deleted.
+// handlers find it; c is nil for nobody. What an earlier handler has set would be
+// found first, so it is deleted.
 func setPlaceholders(repl *caddy.Replacer, c *token.Claims) {
 	for _, key := range userPlaceholders {
 		repl.Delete(key)
 	}
-	if c != nil {
-		repl.Map(c.Placeholders.(caddy.ReplacerFunc))
+	if c == nil {
+		repl.Map(nobody)
+		return
 	}
+	repl.Map(c.Placeholders.(caddy.ReplacerFunc))
 }
 
 // headerValue makes a value fit for a header: without control characters, which
