@@ -131,7 +131,7 @@ func (s *site) announce(log *zap.Logger) {
 	if s.oauth && isSet(s.options.PKCEPlain) {
 		log.Warn("pkce_plain is on: authorization codes of clients that use it are not protected")
 	}
-	if isSet(s.options.AllowQueryToken) {
+	if isSet(s.options.AllowQueryToken) && len(s.tokens) > 0 {
 		log.Warn("allow_query_token is on: tokens in addresses end up in logs and browser histories")
 	}
 	if s.options.Registration.ServiceAccounts == "open" && s.oauth {

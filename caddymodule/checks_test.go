@@ -1,0 +1,304 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// decided is the first site of a configuration with everything decided that
+// needs no store.
+func decided(t *testing.T, caddyfile string) (*builder, error) {
+	t.Helper()
+	b := provisioned(t, caddyfile)
+	if err := b.addSites(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func(*site) error{(*site).decideOmit, (*site).decideAuthType, b.addResources, b.check} {
+		for _, s := range b.sites {
+			if err := step(s); err != nil {
+				return b, err
+			}
+		}
+	}
+	return b, nil
+}
+
+func TestTheAuthTypeOfASite(t *testing.T) {
+	const machine = "client robot {\nsecret robot-secret-1234\n}\n"
+	const public = "client app {\nredirect_uris https://app.example.com/cb\n}\n"
+	const token = "bearer_token dev_token_12345\n"
+	const open = "registration {\nservice_accounts open\n}\n"
+	for name, tt := range map[string]struct {
+		lines, want string
+	}{
+		"auto with nobody":                 {"", "static"},
+		"auto with a token":                {token, "static"},
+		"auto with a user":                 {alice, "oauth"},
+		"auto with a user and a token":     {alice + token, "oauth static"},
+		"auto with a machine":              {machine, "oauth"},
+		"auto with open service accounts":  {open, "oauth"},
+		"auto with a public client only":   {public, "static"},
+		"bearer with a user":               {"auth_type bearer\n" + alice, "static"},
+		"oauth2.1 with a user and a token": {"auth_type oauth2.1\n" + alice + token, "oauth"},
+		"both with a user":                 {"auth_type both\n" + alice, "oauth static"},
+		"both with a machine":              {"auth_type both\n" + machine, "oauth static"},
+		"oauth2.1 with nobody":             {"auth_type oauth2.1\n", "error: https://mcp.example.com: auth_type oauth2.1 needs somebody who can sign in. Add a line with a hash of 'caddy hash-password', for example: user alice $2a$14$…"},
+		"both with a token only":           {"auth_type both\n" + token, "error: https://mcp.example.com: auth_type both needs somebody who can sign in. Add a line with a hash of 'caddy hash-password', for example: user alice $2a$14$…"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := decided(t, "mcp.example.com {\nmcp_auth {\n"+tt.lines+"}\n}")
+			if got := tokensOf(b.sites[0], err); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func tokensOf(s *site, err error) string {
+	if err != nil {
+		return "error: " + s.origin + ": " + err.Error()
+	}
+	var out []string
+	if s.oauth {
+		out = append(out, "oauth")
+	}
+	if s.static {
+		out = append(out, "static")
+	}
+	return strings.Join(out, " ")
+}
+
+func TestTheAuthTypeOfASiteWhoseIssuerIsElsewhere(t *testing.T) {
+	const issuerLine = "issuer https://auth.example.com\n"
+	for name, tt := range map[string]struct {
+		auth, site string // lines of the two sites
+		want       string // about the second one
+	}{
+		"people sign in there":            {alice, "", "oauth"},
+		"and tokens work here":            {alice, "bearer_token dev_token_12345\n", "oauth static"},
+		"nobody signs in there":           {"", "", "static"},
+		"the issuer has static tokens":    {"auth_type bearer\n" + alice, "", "static"},
+		"static tokens here only":         {alice, "auth_type bearer\n", "static"},
+		"OAuth here and nobody there":     {"", "auth_type oauth2.1\n", "auth_type oauth2.1 needs somebody who can sign in. Add a line with a hash of 'caddy hash-password', for example: user alice $2a$14$…"},
+		"OAuth here, static tokens there": {"auth_type bearer\n" + alice, "auth_type oauth2.1\n", "auth_type oauth2.1 needs tokens, and the site of the issuer issues none. Write there: auth_type both"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := decided(t, "auth.example.com {\nmcp_auth {\n"+tt.auth+"}\n}\nmcp.example.com {\nmcp_auth {\n"+issuerLine+tt.site+"}\n}")
+			got := tokensOf(b.sites[1], nil)
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
+	const other = "auth.example.com {\nmcp_auth {\n" + alice + "}\n}\n"
+	at := func(lines string) string {
+		return other + "mcp.example.com {\nmcp_auth {\nissuer https://auth.example.com\n" + lines + "}\n}"
+	}
+	elsewhere := func(line string) string {
+		return "tokens for this site come from https://auth.example.com, so the line '" + line + "' has no effect here. " +
+			"Move it there, or into the global options: mcp_auth { " + line + " … }"
+	}
+	own := func(lines string) string { return "mcp.example.com {\nmcp_auth {\n" + lines + "}\n}" }
+	for name, tt := range map[string]struct{ caddyfile, want string }{
+		"the issuer is nowhere": {
+			own("issuer https://auth.example.com\n"),
+			"nothing in this configuration is at the issuer https://auth.example.com, so nobody can get tokens. " +
+				"Add a site: https://auth.example.com { mcp_auth }",
+		},
+		"the issuer is nowhere, and not needed":  {own("issuer https://auth.example.com\nauth_type bearer\n"), ""},
+		"users where nobody signs in":            {at("user bob " + cheapBcrypt + "\n"), elsewhere("user")},
+		"the same users in both sites":           {at(alice), ""},
+		"clients":                                {at(robot), elsewhere("client")},
+		"registration":                           {at("registration {\ndynamic off\n}\n"), elsewhere("registration")},
+		"the lifetime of access tokens":          {at("access_token_lifetime 2h\n"), elsewhere("access_token_lifetime")},
+		"the lifetime of refresh tokens":         {at("refresh_token_lifetime 2h\n"), elsewhere("refresh_token_lifetime")},
+		"the grace time":                         {at("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
+		"the lifetime of sessions":               {at("session_lifetime 1h\n"), elsewhere("session_lifetime")},
+		"the lifetime of codes":                  {at("code_lifetime 10s\n"), elsewhere("code_lifetime")},
+		"the limit of sign-ins":                  {at("rate_limit login 5 1m\n"), elsewhere("rate_limit")},
+		"plain PKCE":                             {at("pkce_plain\n"), elsewhere("pkce_plain")},
+		"what is about the site itself":          {at("name X\nbearer_token dev_token_12345\nforward X-A {http.auth.user.id}\nresource /x\nui {\naccent \"#123\"\n}\n"), ""},
+		"two directives of one origin, the same": {"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\n" + alice + "}\n}\n}", ""},
+		"two directives of one origin": {
+			"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\nuser bob " + cheapBcrypt + "\n}\n}\n}",
+			"there are several mcp_auth directives at this origin, and they differ in the line 'user'. " +
+				"Move it into the global options: mcp_auth { user … }",
+		},
+		"another store than that of the issuer": {
+			at("store memory\n"),
+			"tokens for this site come from https://auth.example.com and are kept in its store. " +
+				"Move the line 'store' there, or into the global options: mcp_auth { store … }",
+		},
+		"a scope of a token": {
+			own("bearer_token dev_token_12345 bugs:read\n"),
+			`a bearer_token has the scope 'bugs:read', which no line defines. Add a line with what it allows, for example: scope bugs:read "Search and read"`,
+		},
+		"a scope of a client": {
+			own("scope a \"A\"\nclient robot {\nsecret robot-secret-1234\nscopes a b\n}\n"),
+			`the client robot has the scope 'b', which no line defines. Add a line with what it allows, for example: scope b "Search and read"`,
+		},
+		"a scope of a resource": {
+			own("scope a \"A\"\nresource /mcp {\nscopes mcp\n}\n"),
+			`the resource /mcp has the scope 'mcp', which no line defines. Add a line with what it allows, for example: scope mcp "Search and read"`,
+		},
+		"the scope that is there without a line": {own("bearer_token dev_token_12345 mcp\nresource /mcp {\nscopes mcp\n}\n"), ""},
+		"a client's scope of another site of the issuer": {
+			"{\nmcp_auth {\nissuer https://auth.example.com\n}\n}\nauth.example.com {\nmcp_auth {\nclient robot {\nsecret robot-secret-1234\nscopes bugs\n}\n}\n}\n" +
+				"mcp.example.com {\nmcp_auth {\nscope bugs \"Bugs\"\n}\n}", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decided(t, tt.caddyfile)
+			if got := fmt.Sprint(err); tt.want == "" && err != nil || tt.want != "" && got != tt.want {
+				t.Errorf("got the error\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestAuthenticationIsOmittedOnLoopbackOnly(t *testing.T) {
+	const refused = "dangerously_omit_auth opens this server to everyone who can reach it. " +
+		"Listen on loopback only by adding the line: bind 127.0.0.1; or, if everyone shall have access: dangerously_omit_auth anywhere"
+	const on, off = "omitted", "not omitted"
+	for name, tt := range map[string]struct{ site, bind, line, want string }{
+		"all interfaces":               {"http://localhost:8080", "", "dangerously_omit_auth", refused},
+		"a loopback address":           {"http://localhost:8080", "127.0.0.1", "dangerously_omit_auth", on},
+		"both loopback addresses":      {"http://localhost:8080", "127.0.0.1 ::1", "dangerously_omit_auth", on},
+		"the name localhost":           {"http://localhost:8080", "localhost", "dangerously_omit_auth", on},
+		"a name below localhost":       {"http://localhost:8080", "x.localhost", "dangerously_omit_auth", refused},
+		"the rest of 127.0.0.0/8":      {"http://localhost:8080", "127.9.9.9", "dangerously_omit_auth", on},
+		"one address of the network":   {"http://localhost:8080", "127.0.0.1 192.0.2.1", "dangerously_omit_auth", refused},
+		"any IPv4 address":             {"http://localhost:8080", "0.0.0.0", "dangerously_omit_auth", refused},
+		"any IPv6 address":             {"http://localhost:8080", "::", "dangerously_omit_auth", refused},
+		"a Unix socket":                {"http://localhost:8080", "unix//tmp/mcp-auth-test.sock", "dangerously_omit_auth", on},
+		"a file descriptor":            {"http://localhost:8080", "fd/3", "dangerously_omit_auth", refused},
+		"https is no excuse":           {"https://localhost:8443", "", "dangerously_omit_auth", refused},
+		"anywhere":                     {"http://localhost:8080", "", "dangerously_omit_auth anywhere", on},
+		"false":                        {"http://localhost:8080", "", "dangerously_omit_auth false", off},
+		"a variable set to nothing":    {"http://localhost:8080", "", `dangerously_omit_auth ""`, off},
+		"without the line":             {"http://localhost:8080", "127.0.0.1", "", off},
+		"a loopback name says nothing": {"http://127.0.0.1:8080", "", "dangerously_omit_auth true", refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bind := ""
+			if tt.bind != "" {
+				bind = "bind " + tt.bind + "\n"
+			}
+			b, err := decided(t, tt.site+" {\n"+bind+"mcp_auth {\n"+tt.line+"\n}\n}")
+			got := off
+			if err != nil {
+				got = err.Error()
+			} else if b.sites[0].omit {
+				got = on
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheSiteSwitchesOffAnOmissionOfTheGlobalOptions(t *testing.T) {
+	b, err := decided(t, "{\nmcp_auth {\ndangerously_omit_auth anywhere\n}\n}\nmcp.example.com {\nmcp_auth {\ndangerously_omit_auth false\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.sites[0].omit {
+		t.Error("authentication is omitted")
+	}
+}
+
+func TestOperatorsAreWarned(t *testing.T) {
+	m := newMachine(t)
+	for name, tt := range map[string]struct {
+		matcher, lines string
+		want           []string // of messages, in their order
+		about          map[string]any
+	}{
+		"nothing to say": {"", alice, nil, nil},
+		"omission": {"", "dangerously_omit_auth\nforward X-User {http.auth.user.id}\nforward X-Fixed gateway\n", []string{
+			"authentication is switched off: everyone who reaches this site can use the MCP server",
+			"forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in",
+		}, nil},
+		"omission with a fixed header": {"", "dangerously_omit_auth\nforward X-Fixed gateway\n", []string{
+			"authentication is switched off: everyone who reaches this site can use the MCP server",
+		}, nil},
+		"old clients": {"", alice + "pkce_plain\nallow_query_token\nbearer_token dev_token_12345\n", []string{
+			"pkce_plain is on: authorization codes of clients that use it are not protected",
+			"allow_query_token is on: tokens in addresses end up in logs and browser histories",
+		}, nil},
+		"query tokens without tokens": {"", alice + "allow_query_token\n", []string{
+			"allow_query_token has no effect, as the site has no static token; add a line, for example: bearer_token {env.MCP_BEARER_TOKEN}",
+		}, nil},
+		"open service accounts": {"", "registration {\nservice_accounts open\n}\n", []string{
+			"service_accounts open: everyone who reaches this site can register a client and use the MCP server",
+		}, nil},
+		"users in bearer mode": {"", "auth_type bearer\n" + alice + "session_lifetime 1h\naccess_token_lifetime 2h\n", []string{
+			"these lines have no effect, as nobody gets tokens that way; take them away, or write: auth_type both",
+		}, map[string]any{"lines": []any{"access_token_lifetime", "user", "session_lifetime"}}},
+		"sessions without users": {"", robot + "session_lifetime 1h\naccess_token_lifetime 2h\nrate_limit login 5 1m\n", []string{
+			"these lines have no effect, as nobody gets tokens that way; take them away, or add a user line",
+		}, map[string]any{"lines": []any{"session_lifetime", "rate_limit"}}},
+		"a matcher that hides the endpoints": {"/mcp ", alice, []string{
+			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
+				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
+		}, map[string]any{"hidden": []any{
+			"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server", "/token", "/register", "/authorize", "/login",
+		}}},
+		"a matcher that hides some of them": {"@some ", robot, []string{
+			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
+				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
+		}, map[string]any{"hidden": []any{"/.well-known/oauth-authorization-server", "/register"}}},
+		"a matcher that hides none":           {"/* ", alice, nil, nil},
+		"a matcher that is not about paths":   {"@get ", alice, nil, nil},
+		"a matcher in front of static tokens": {"/mcp ", "bearer_token dev_token_12345\n", nil, nil},
+		"a matcher of a pattern that hides it": {"@pattern ", robot, []string{
+			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
+				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
+		}, map[string]any{"hidden": []any{"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server", "/register"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := len(m.logs())
+			m.mustLoad("mcp_auth {\nstore memory\n}", "http://localhost:%[1]d {\n@get method GET\n@pattern path_regexp ^/(mcp|token)\n"+
+				"@some path /mcp /token /.well-known/oauth-protected-resource/*\nmcp_auth "+tt.matcher+"{\n"+tt.lines+"}\nrespond ok\n}")
+			got, fields := warnings(t, m.logs()[begin:])
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			for key, want := range tt.about {
+				if diff := cmp.Diff(want, fields[key]); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", key, diff)
+				}
+			}
+		})
+	}
+}
+
+// warnings returns the messages of this module in a log, and the fields of the
+// last one.
+func warnings(t *testing.T, log string) (messages []string, fields map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		if entry["level"] == "warn" && entry["logger"] == "mcp_auth" {
+			if site, _ := entry["site"].(string); !strings.HasPrefix(site, "http://localhost:") {
+				t.Errorf("the warning names no site: %s", line)
+			}
+			messages, fields = append(messages, entry["msg"].(string)), entry
+		}
+	}
+	return messages, fields
+}
