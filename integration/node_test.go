@@ -15,7 +15,7 @@ import (
 // installTime bounds the download of the packages of node/package-lock.json, scriptTime a run of one script.
 const (
 	installTime = 3 * time.Minute
-	scriptTime  = time.Minute
+	scriptTime  = 3 * time.Minute
 )
 
 // installPackages installs what the scripts in node/ need, once for all tests, unless somebody has done so.

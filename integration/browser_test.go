@@ -1,0 +1,62 @@
+package integration
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"testing"
+)
+
+// artifacts is where the pictures of the pages are kept. It is not part of the repository.
+const artifacts = "artifacts"
+
+// TestPagesInBrowser sends Chromium through the pages: without JavaScript as a person who signs in, agrees, cancels, errs,
+// removes apps and signs out; and with axe on every page. The scenarios are in node/browser.
+func TestPagesInBrowser(t *testing.T) {
+	t.Parallel()
+	needNode(t)
+	chromium := needTool(t, "chromium", "chromium-browser", "google-chrome")
+	dir, err := filepath.Abs(artifacts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startBackend(t) + ` {
+		name "Cisco Support"
+		` + userLine + `
+		user bob ` + userHash + `
+		user carol ` + userHash + `
+		scope mcp "Search and read Cisco bugs"
+		scope cases:write "Change support cases" {
+			optional
+		}
+		client nightly-report {
+			name "Nightly report"
+			redirect_uris https://report.example/callback
+		}
+	}`})
+	env := g.trusting("GATEWAY="+g.origin, "MCP_PASSWORD="+userPassword, "CHROMIUM="+chromium, "ARTIFACTS="+dir)
+	seen := 0
+	for _, line := range runScript(t, env, "browser.mjs") {
+		var scenario struct {
+			Name, Error string
+			Secrets     []string
+			Done        *int
+		}
+		if err := json.Unmarshal([]byte(line), &scenario); err != nil {
+			t.Fatalf("browser.mjs printed no JSON: %v: %s", err, line)
+		}
+		if scenario.Done != nil {
+			if *scenario.Done != seen || seen < 20 {
+				t.Errorf("%d scenarios of %d were reported", seen, *scenario.Done)
+			}
+			return
+		}
+		seen++
+		g.keepSecret(scenario.Secrets...)
+		t.Run(scenario.Name, func(t *testing.T) {
+			if scenario.Error != "" {
+				t.Error(scenario.Error)
+			}
+		})
+	}
+	t.Errorf("browser.mjs ended after %d scenarios", seen)
+}
