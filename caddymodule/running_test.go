@@ -39,7 +39,7 @@ type machine struct {
 	dir   string
 	log   string // file of everything that is logged
 	ports []any  // for %[1]d and %[2]d in Caddyfiles
-	admin string // address of the admin endpoint, when it is on
+	admin string // address of the admin endpoint; "" for none
 	http  *http.Client
 }
 
