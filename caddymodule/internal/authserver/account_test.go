@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
 // signedIn returns a browser in which a user has signed in, on the account page.
@@ -155,6 +156,38 @@ func TestSigningOutEndsTheSessionOnTheServer(t *testing.T) {
 		if again := here.post("/logout", p.form("/logout").values); again.status != http.StatusOK {
 			t.Errorf("signing out twice: %d %q", again.status, again.problem())
 		}
+	}
+}
+
+// Whatever fails on the way, asking once more signs out everywhere.
+func TestSigningOutEverywhereCanBeRepeatedUntilItIsDone(t *testing.T) {
+	run := func(n int, when storetest.Moment) []storetest.Call {
+		s := newSite(t)
+		var others []*browser
+		here, p := s.signedIn("alice")
+		for range 3 {
+			b, _ := s.signedIn("alice")
+			others = append(others, b)
+		}
+		values := with(p.form("/logout").values, "everywhere", "1")
+		before := len(s.store.Calls())
+		s.store.FailCall(n, when)
+		if p := here.post("/logout", values); (p.status == http.StatusServiceUnavailable) != (n > 0) {
+			t.Errorf("call %d fails %s: %d", n, when, p.status)
+		}
+		calls := s.store.Calls()[before:]
+		if p := here.post("/logout", values); p.status != http.StatusOK {
+			t.Errorf("call %d fails %s: again: %d", n, when, p.status)
+		}
+		for _, b := range append(others, here) {
+			if !b.get("/account").has("/login") {
+				t.Errorf("call %d fails %s: somebody is still signed in", n, when)
+			}
+		}
+		return calls
+	}
+	for n, when := range faults(t, run(0, storetest.Before)) {
+		run(n, when)
 	}
 }
 

@@ -407,6 +407,13 @@ func TestAClientOfTheConfigurationActsForItself(t *testing.T) {
 	s.token(values("grant_type", "authorization_code", "code", "x", "code_verifier", verifier)).refused(t, 400, "unauthorized_client")
 }
 
+func TestAClientWithoutASecretNeverActsForItself(t *testing.T) {
+	s := newSite(t, func(c *authserver.Config) {
+		c.Clients = []*client.Client{{ID: "app", Name: "App", GrantTypes: []string{oauth.GrantClientCredentials}}}
+	})
+	s.token(url.Values{"grant_type": {"client_credentials"}, "client_id": {"app"}}).refused(t, 400, "unauthorized_client")
+}
+
 func TestScopesThatAClientHasLostAreNotIssuedAgain(t *testing.T) {
 	s := newSite(t)
 	web := &client.Client{ID: "app", Name: "App", RedirectURIs: []string{callback}, GrantTypes: []string{oauth.GrantAuthorizationCode}}

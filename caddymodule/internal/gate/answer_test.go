@@ -156,7 +156,7 @@ func TestInterimAnswersAndHEADAndLengthsPass(t *testing.T) {
 		w.Header().Set("Link", "</x>; rel=preload")
 		w.WriteHeader(http.StatusEarlyHints)
 		w.Header().Set("Content-Length", "5")
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(http.StatusAccepted)
 		_, _ = io.WriteString(w, "hello")
 	})
 	for method, want := range map[string]string{"GET": "hello", "HEAD": ""} {
@@ -177,7 +177,7 @@ func TestInterimAnswersAndHEADAndLengthsPass(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := string(body(t, resp)); resp.StatusCode != http.StatusOK || resp.ContentLength != 5 || got != want || hints != 1 {
+		if got := string(body(t, resp)); resp.StatusCode != http.StatusAccepted || resp.ContentLength != 5 || got != want || hints != 1 {
 			t.Errorf("%s: %d with length %d, %q and %d hints", method, resp.StatusCode, resp.ContentLength, got, hints)
 		}
 		resp.Body.Close()
