@@ -271,6 +271,10 @@ func TestRefusalDoesNotWaitForBody(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startRecorder(t).address + " {\n" + userLine + "\n}"})
 	head := "HTTP/1.1\r\nHost: localhost:" + fmt.Sprint(g.port) + "\r\nContent-Type: application/json\r\n"
+	form := strings.Replace(head, "application/json", formType, 1)
+	endless := func(fill string) string {
+		return fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", 128<<10, strings.Repeat(fill, 128<<10))
+	}
 	for _, tt := range []struct {
 		name, request string
 		want          int
@@ -285,9 +289,10 @@ func TestRefusalDoesNotWaitForBody(t *testing.T) {
 		{"a method that an endpoint does not have", "PUT /token " + head + "Content-Length: 1000\r\n\r\n", http.StatusMethodNotAllowed},
 		{"metadata by POST", "POST /.well-known/oauth-protected-resource " + head + "Content-Length: 1000\r\n\r\n", http.StatusMethodNotAllowed},
 		{"a form of another type", "POST /token " + head + "Content-Length: 1000\r\n\r\n", http.StatusBadRequest},
-		{"a form that is too long", "POST /token HTTP/1.1\r\nHost: localhost:" + fmt.Sprint(g.port) +
-			"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 99999999\r\n\r\n" + strings.Repeat("a", 128<<10), http.StatusBadRequest},
-		{"a registration that is too long", "POST /register " + head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat(" ", 64<<10), http.StatusBadRequest},
+		{"a form that says it is too long", "POST /token " + form + "Content-Length: 99999999\r\n\r\n", http.StatusBadRequest},
+		{"a form that gets too long", "POST /token " + form + endless("a"), http.StatusBadRequest},
+		{"a registration that says it is too long", "POST /register " + head + "Content-Length: 99999999\r\n\r\n", http.StatusBadRequest},
+		{"a registration that gets too long", "POST /register " + head + endless(" "), http.StatusBadRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := g.dialTLS(t, "http/1.1")
