@@ -1,7 +1,7 @@
 // What people do and see on the pages of the gateway, in Chromium. Each scenario prints one line of JSON: its name, how
 // long it took, the error if there is one, and the secrets that were in use. The last line says how many there were.
 //
-//   GATEWAY=https://localhost:8443 CHROMIUM=/usr/bin/chromium ARTIFACTS=dir node browser.mjs
+//   GATEWAY=https://localhost:8443 CHROMIUM=/usr/bin/chromium ARTIFACTS=dir node browser.mjs flows|audits
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,11 +12,12 @@ import { launch, Window } from "./lib/chromium.mjs";
 
 const limit = 40_000; // milliseconds for one scenario
 const artifacts = process.env.ARTIFACTS;
+const scenarios = { flows, audits }[process.argv[2]];
 
 await mkdir(artifacts, { recursive: true });
 const browser = await launch(process.env.CHROMIUM);
 let count = 0;
-for (const [name, scenario] of Object.entries({ ...flows, ...audits })) {
+for (const [name, scenario] of Object.entries(scenarios)) {
   console.log(JSON.stringify({ name, ...(await run(name, scenario)), secrets: App.secrets.splice(0) }));
   count++;
 }
