@@ -12,7 +12,7 @@ import (
 
 // provisioned returns the app of a configuration that is loaded but not started.
 // A configuration that begins with a brace and a quote is JSON.
-func provisioned(t *testing.T, config string) *builder {
+func provisioned(t testing.TB, config string) *builder {
 	t.Helper()
 	raw := []byte(config)
 	if !strings.HasPrefix(strings.TrimSpace(config), `{"`) {
