@@ -83,6 +83,12 @@ func TestScriptWithBearerToken(t *testing.T) {
 		}
 		wantBugs(t, out)
 	})
+	t.Run("the token is not in the configuration that the admin endpoint shows", func(t *testing.T) {
+		config := send(t, http.DefaultClient, "GET", "http://"+g.admin+"/config/", "")
+		if strings.Contains(config.body, token) || !strings.Contains(config.body, "{env.MCP_BEARER_TOKEN}") {
+			t.Errorf("the configuration is %s", config.body)
+		}
+	})
 	t.Run("a wrong token", func(t *testing.T) {
 		wantStatus(t, "tools/call", g.call(t, g.client, "/mcp", token+"4"), http.StatusUnauthorized)
 	})

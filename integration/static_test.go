@@ -57,6 +57,40 @@ func TestBothKindsOfTokens(t *testing.T) {
 	}
 }
 
+// TestScopeOfAnotherResource comes with a good token that has no scope of the resource. Signing in again the same way
+// would not help, so that is a 403 that names the scopes to ask for.
+func TestScopeOfAnotherResource(t *testing.T) {
+	t.Parallel()
+	const reader = "reader_token_12345678"
+	rec := startRecorder(t)
+	g := startGateway(t, gatewayConfig{site: "mcp_auth " + rec.address + ` {
+		auth_type both
+		bearer_token ` + reader + ` read
+		` + userLine + `
+		scope read "Read"
+		scope write "Write"
+		resource /reading/mcp {
+			scopes read
+		}
+		resource /writing/mcp {
+			scopes write
+		}
+	}`})
+	g.keepSecret(reader)
+	wantStatus(t, "the resource of its scope", g.call(t, g.client, "/reading/mcp", reader), http.StatusOK)
+	rec.last(t)
+	a := g.call(t, g.client, "/writing/mcp", reader)
+	wantStatus(t, "the other resource", a, http.StatusForbidden)
+	for _, part := range []string{`Bearer error="insufficient_scope"`, `scope="write"`, `oauth-protected-resource/writing/mcp"`} {
+		if challenge := a.header.Get("WWW-Authenticate"); !strings.Contains(challenge, part) {
+			t.Errorf("the challenge %s lacks %s", challenge, part)
+		}
+	}
+	if n := len(rec.seen()); n > 0 {
+		t.Errorf("%d requests have reached the upstream", n)
+	}
+}
+
 // TestModes checks that each mode accepts its own kind of token only, whatever else is configured.
 func TestModes(t *testing.T) {
 	t.Parallel()
