@@ -62,79 +62,82 @@ func TestARequestCanBeCancelledBeforeSigningIn(t *testing.T) {
 	}
 }
 
+// misusedForms are the forms for /authorize that are refused, with how.
+var misusedForms = []struct {
+	rule string
+	// try posts a form for /authorize, or changes what the good one meets.
+	try  func(s *site, b *browser, good form) *page
+	code string
+}{
+	{"another browser's form", func(s *site, _ *browser, good form) *page {
+		other := s.browser()
+		other.consent(authorization(s.register()))
+		return other.post("/authorize", good.values)
+	}, "other_browser"},
+	{"a browser without cookies", func(s *site, _ *browser, good form) *page {
+		return s.browser().post("/authorize", good.values)
+	}, "other_browser"},
+	{"another session of the same user", func(_ *site, b *browser, good form) *page {
+		b.jar.SetCookies(origin, []*http.Cookie{{Name: "__Host-mcp_session", Path: "/", MaxAge: -1}})
+		b.get("/account").signIn("alice", password)
+		return b.post("/authorize", good.values)
+	}, "request_expired"},
+	{"a session of another user", func(_ *site, b *browser, good form) *page {
+		b.jar.SetCookies(origin, []*http.Cookie{{Name: "__Host-mcp_session", Path: "/", MaxAge: -1}})
+		b.get("/account").signIn("bob", password)
+		return b.post("/authorize", good.values)
+	}, "request_expired"},
+	{"no session any more", func(_ *site, b *browser, good form) *page {
+		account := b.get("/account")
+		b.post("/logout", account.form("/logout").values)
+		return b.post("/authorize", good.values)
+	}, "request_expired"},
+	{"the form of the sign-in page", func(s *site, b *browser, _ form) *page {
+		other := s.browser()
+		f := other.loginPage().form("/authorize")
+		other.jar = b.jar
+		return other.post("/authorize", with(f.values, "decision", "allow"))
+	}, "other_browser"},
+	{"a form of the account page", func(_ *site, b *browser, _ form) *page {
+		f := b.get("/account").form("/logout")
+		return b.post("/authorize", with(f.values, "decision", "allow"))
+	}, "form_expired"},
+	{"a token that was changed", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", with(good.values, "token", flip(good.values.Get("token"))))
+	}, "form_expired"},
+	{"a token that was cut", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", with(good.values, "token", good.values.Get("token")[:20]))
+	}, "form_expired"},
+	{"no token", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", with(good.values, "token", "-"))
+	}, "form_expired"},
+	{"two tokens", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", repeated(good.values, "token"))
+	}, "invalid_request"},
+	{"no decision", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", with(good.values, "decision", "-"))
+	}, "invalid_request"},
+	{"two decisions", func(_ *site, b *browser, good form) *page {
+		good.values.Add("decision", "deny")
+		return b.post("/authorize", good.values)
+	}, "invalid_request"},
+	{"a decision that there is none of", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", with(good.values, "decision", "ALLOW"))
+	}, "invalid_request"},
+	{"everything in the query", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize?"+good.values.Encode(), url.Values{})
+	}, "form_expired"},
+	{"JSON", func(_ *site, b *browser, _ form) *page {
+		return b.send(request(http.MethodPost, "/authorize", `{"decision":"allow"}`))
+	}, "invalid_request"},
+	{"a form that is too old", func(_ *site, b *browser, good form) *page {
+		time.Sleep(10*time.Minute + time.Second)
+		return b.post("/authorize", good.values)
+	}, "request_expired"},
+}
+
 func TestAFormIsGoodOnlyWhereAndForWhatItWasMade(t *testing.T) {
-	for _, c := range []struct {
-		rule string
-		// try posts a form for /authorize, or changes what the good one meets.
-		try  func(s *site, b *browser, good form) *page
-		code string
-	}{
-		{"another browser's form", func(s *site, _ *browser, good form) *page {
-			other := s.browser()
-			other.consent(authorization(s.register()))
-			return other.post("/authorize", good.values)
-		}, "other_browser"},
-		{"a browser without cookies", func(s *site, _ *browser, good form) *page {
-			return s.browser().post("/authorize", good.values)
-		}, "other_browser"},
-		{"another session of the same user", func(_ *site, b *browser, good form) *page {
-			b.jar.SetCookies(origin, []*http.Cookie{{Name: "__Host-mcp_session", Path: "/", MaxAge: -1}})
-			b.get("/account").signIn("alice", password)
-			return b.post("/authorize", good.values)
-		}, "request_expired"},
-		{"a session of another user", func(_ *site, b *browser, good form) *page {
-			b.jar.SetCookies(origin, []*http.Cookie{{Name: "__Host-mcp_session", Path: "/", MaxAge: -1}})
-			b.get("/account").signIn("bob", password)
-			return b.post("/authorize", good.values)
-		}, "request_expired"},
-		{"no session any more", func(_ *site, b *browser, good form) *page {
-			account := b.get("/account")
-			b.post("/logout", account.form("/logout").values)
-			return b.post("/authorize", good.values)
-		}, "request_expired"},
-		{"the form of the sign-in page", func(s *site, b *browser, _ form) *page {
-			other := s.browser()
-			f := other.loginPage().form("/authorize")
-			other.jar = b.jar
-			return other.post("/authorize", with(f.values, "decision", "allow"))
-		}, "other_browser"},
-		{"a form of the account page", func(_ *site, b *browser, _ form) *page {
-			f := b.get("/account").form("/logout")
-			return b.post("/authorize", with(f.values, "decision", "allow"))
-		}, "form_expired"},
-		{"a token that was changed", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", with(good.values, "token", flip(good.values.Get("token"))))
-		}, "form_expired"},
-		{"a token that was cut", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", with(good.values, "token", good.values.Get("token")[:20]))
-		}, "form_expired"},
-		{"no token", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", with(good.values, "token", "-"))
-		}, "form_expired"},
-		{"two tokens", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", repeated(good.values, "token"))
-		}, "invalid_request"},
-		{"no decision", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", with(good.values, "decision", "-"))
-		}, "invalid_request"},
-		{"two decisions", func(_ *site, b *browser, good form) *page {
-			good.values.Add("decision", "deny")
-			return b.post("/authorize", good.values)
-		}, "invalid_request"},
-		{"a decision that there is none of", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize", with(good.values, "decision", "ALLOW"))
-		}, "invalid_request"},
-		{"everything in the query", func(_ *site, b *browser, good form) *page {
-			return b.post("/authorize?"+good.values.Encode(), url.Values{})
-		}, "form_expired"},
-		{"JSON", func(_ *site, b *browser, _ form) *page {
-			return b.send(request(http.MethodPost, "/authorize", `{"decision":"allow"}`))
-		}, "invalid_request"},
-		{"a form that is too old", func(_ *site, b *browser, good form) *page {
-			time.Sleep(10*time.Minute + time.Second)
-			return b.post("/authorize", good.values)
-		}, "request_expired"},
-	} {
+	for _, c := range misusedForms {
 		t.Run(c.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t)

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,27 +118,37 @@ const (
 	forbidden = `Bearer error="insufficient_scope", error_description="the token has none of the scopes of this server", ` + metadata
 )
 
-func TestOnlyAGoodTokenOpensTheGate(t *testing.T) {
+func TestAGoodTokenOpensTheGate(t *testing.T) {
 	d := newDoor(t)
 	good := d.mint("/mcp", "mcp")
-	foreign := newDoor(t).mint("/mcp", "mcp")
-	revoked := d.mint("/mcp", "mcp", func(c *oauth.AccessTokenClaims) { c.GrantID = "revoked" })
-	if err := d.revocations.Add(t.Context(), "revoked", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	header, rest, _ := strings.Cut(good, ".")
 	for _, c := range []struct {
-		rule      string
-		r         *http.Request
-		status    int // 0 for let through
-		challenge string
+		rule string
+		r    *http.Request
 	}{
-		{"a good token", request("POST", "/mcp", "Authorization", "Bearer "+good), 0, ""},
-		{"any case of the scheme", request("POST", "/mcp", "Authorization", "bEARER "+good), 0, ""},
-		{"below the resource", request("GET", "/mcp/x/y", "Authorization", "Bearer "+good), 0, ""},
-		{"at a sibling of the resource", request("POST", "/messages?sessionId=1", "Authorization", "Bearer "+good), 0, ""},
-		{"a static token", request("POST", "/mcp", "Authorization", "Bearer "+staticToken), 0, ""},
+		{"a good token", request("POST", "/mcp", "Authorization", "Bearer "+good)},
+		{"any case of the scheme", request("POST", "/mcp", "Authorization", "bEARER "+good)},
+		{"below the resource", request("GET", "/mcp/x/y", "Authorization", "Bearer "+good)},
+		{"at a sibling of the resource", request("POST", "/messages?sessionId=1", "Authorization", "Bearer "+good)},
+		{"a static token", request("POST", "/mcp", "Authorization", "Bearer "+staticToken)},
+	} {
+		if claims, refused, _ := d.check(c.r); refused != nil || claims == nil {
+			t.Errorf("%s: %v", c.rule, refused)
+		}
+	}
+}
 
+// refusal is a request that is refused, and how.
+type refusal struct {
+	rule      string
+	r         *http.Request
+	status    int
+	challenge string
+}
+
+func TestARequestWithoutATokenIsToldWhereToGetOne(t *testing.T) {
+	d := newDoor(t)
+	good := d.mint("/mcp", "mcp")
+	d.refuses([]refusal{
 		{"no header", request("POST", "/mcp"), 401, missing},
 		{"no header for any method: GET", request("GET", "/mcp"), 401, missing},
 		{"no header for any method: HEAD", request("HEAD", "/mcp"), 401, missing},
@@ -153,7 +162,19 @@ func TestOnlyAGoodTokenOpensTheGate(t *testing.T) {
 		{"a session of the pages", request("POST", "/mcp", "Cookie", "__Host-mcp_session="+good), 401, missing},
 		{"a token in another header", request("POST", "/mcp", "X-Forwarded-Access-Token", good, "Proxy-Authorization", "Bearer "+good), 401, missing},
 		{"an MCP session", request("POST", "/mcp", "Mcp-Session-Id", "1"), 401, missing},
+	})
+}
 
+func TestABadTokenIsRefused(t *testing.T) {
+	d := newDoor(t)
+	good := d.mint("/mcp", "mcp")
+	foreign := newDoor(t).mint("/mcp", "mcp")
+	revoked := d.mint("/mcp", "mcp", func(c *oauth.AccessTokenClaims) { c.GrantID = "revoked" })
+	if err := d.revocations.Add(t.Context(), "revoked", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	header, rest, _ := strings.Cut(good, ".")
+	d.refuses([]refusal{
 		{"an empty token", request("POST", "/mcp", "Authorization", "Bearer "), 401, invalid},
 		{"no token after the scheme", request("POST", "/mcp", "Authorization", "Bearer"), 401, invalid},
 		{"two headers", request("POST", "/mcp", "Authorization", "Bearer "+good, "Authorization", "Bearer "+good), 401, invalid},
@@ -175,7 +196,13 @@ func TestOnlyAGoodTokenOpensTheGate(t *testing.T) {
 		{"of another issuer", request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "mcp", func(c *oauth.AccessTokenClaims) { c.Issuer += "/" })), 401, invalid},
 		{"a static token with something behind it", request("POST", "/mcp", "Authorization", "Bearer "+staticToken+"x"), 401, invalid},
 		{"half of a static token", request("POST", "/mcp", "Authorization", "Bearer "+staticToken[:12]), 401, invalid},
+	})
+}
 
+func TestATokenOfNoUseHereIsForbidden(t *testing.T) {
+	d := newDoor(t)
+	good := d.mint("/mcp", "mcp")
+	d.refuses([]refusal{
 		{"without a scope of the resource", request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "other x")), 403, forbidden + `, scope="other x mcp"`},
 		{"without any scope", request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "")), 403, forbidden + `, scope="mcp"`},
 		{"a static token without a scope of the resource", request("POST", "/mcp", "Authorization", "Bearer "+narrowToken), 403, forbidden + `, scope="admin mcp"`},
@@ -183,15 +210,16 @@ func TestOnlyAGoodTokenOpensTheGate(t *testing.T) {
 		{"a path of nobody", request("POST", "/other", "Authorization", "Bearer "+good), 404, ""},
 		{"a path that only begins like a resource", request("POST", "/mcpx"), 404, ""},
 		{"a path in another case", request("POST", "/MCP"), 404, ""},
-	} {
-		t.Run(c.rule, func(t *testing.T) {
+	})
+}
+
+// refuses checks that requests are refused as they should be.
+func (d *door) refuses(refusals []refusal) {
+	d.t.(*testing.T).Helper()
+	for _, c := range refusals {
+		d.t.(*testing.T).Run(c.rule, func(t *testing.T) {
 			_, refused, resp := d.check(c.r)
-			switch {
-			case c.status == 0 && refused != nil:
-				t.Fatalf("refused: %v", refused)
-			case c.status == 0:
-				return
-			case refused == nil:
+			if refused == nil {
 				t.Fatal("let through")
 			}
 			if refused.Status != c.status || resp.StatusCode != c.status {
@@ -384,82 +412,6 @@ func TestARefusalOfABodyClosesTheConnection(t *testing.T) {
 	}
 	if _, _, resp := d.check(request("POST", "/mcp")); resp.Header.Get("Connection") != "" {
 		t.Error("a refusal without a body closes the connection")
-	}
-}
-
-func TestMetadataIsWhereClientsLook(t *testing.T) {
-	d := newDoor(t)
-	for path, want := range map[string]string{
-		"/.well-known/oauth-protected-resource":           issuer,
-		"/.well-known/oauth-protected-resource/mcp":       issuer + "/mcp",
-		"/.well-known/oauth-protected-resource/sse":       issuer + "/sse",
-		"/.well-known/oauth-protected-resource/mcp/admin": issuer + "/mcp/admin",
-		"/mcp/.well-known/oauth-protected-resource":       issuer + "/mcp",
-		"/sse/.well-known/oauth-protected-resource":       issuer + "/sse",
-	} {
-		w := httptest.NewRecorder()
-		if !d.Metadata(w, request("GET", path), path) {
-			t.Errorf("%s is not taken", path)
-		}
-		var m oauth.ProtectedResourceMetadata
-		if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || w.Code != http.StatusOK || m.Resource != want ||
-			!slices.Equal(m.AuthorizationServers, []string{issuer}) || !slices.Equal(m.BearerMethodsSupported, []string{"header"}) {
-			t.Errorf("%s: %d %s (%v)", path, w.Code, w.Body, err)
-		}
-		if path != "/.well-known/oauth-protected-resource/mcp/admin" && !slices.Equal(m.ScopesSupported, []string{"mcp"}) {
-			t.Errorf("%s: scopes are %q, want the baseline", path, m.ScopesSupported)
-		}
-		if w.Header().Get("Access-Control-Allow-Origin") != "*" {
-			t.Errorf("%s: headers are %v", path, w.Header())
-		}
-	}
-}
-
-func TestNoWellKnownPathReachesTheUpstream(t *testing.T) {
-	d := newDoor(t)
-	for _, path := range []string{
-		"/.well-known", "/.well-known/", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server",
-		"/mcp/.well-known/openid-configuration", "/.well-known/oauth-protected-resource/other", "/token/.well-known/openid-configuration",
-		"/.well-known/oauth-protected-resource/",
-	} {
-		for _, method := range []string{"GET", "HEAD", "POST"} {
-			w := httptest.NewRecorder()
-			if !d.Metadata(w, request(method, path), path) || w.Code != http.StatusNotFound || !json.Valid(w.Body.Bytes()) ||
-				w.Header().Get("Access-Control-Allow-Origin") != "*" {
-				t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
-			}
-		}
-	}
-	const known = "/.well-known/oauth-protected-resource"
-	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "OPTIONS": 204, "POST": 405, "BREW": 405} {
-		w := httptest.NewRecorder()
-		if !d.Metadata(w, request(method, known), known) || w.Code != status {
-			t.Errorf("%s: %d, want %d", method, w.Code, status)
-		}
-	}
-	for _, path := range []string{"/", "/mcp", "/well-known/x", "/mcp/.well-knownx", "/x.well-known"} {
-		w := httptest.NewRecorder()
-		if d.Metadata(w, request("GET", path), path) || w.Body.Len() > 0 {
-			t.Errorf("%s is taken for a well-known path", path)
-		}
-	}
-}
-
-// Without an authorization server the metadata must not send clients to one.
-func TestWithoutAnIssuerNoAuthorizationServerIsNamed(t *testing.T) {
-	d := newDoor(t, func(c *gate.Config) { c.Issuer, c.Verifier = "", nil })
-	_, _, resp := d.check(request("POST", "/mcp"))
-	if got := resp.Header.Get("WWW-Authenticate"); got != "Bearer "+metadata {
-		t.Errorf("the challenge is %s", got)
-	}
-	_, refused, _ := d.check(request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "mcp")))
-	if refused == nil || refused.Status != 401 {
-		t.Errorf("a token of some issuer: %v", refused)
-	}
-	w := httptest.NewRecorder()
-	d.Metadata(w, request("GET", oauth.WellKnownResource), oauth.WellKnownResource)
-	if strings.Contains(w.Body.String(), "authorization_servers") || strings.Contains(w.Body.String(), "scopes_supported") {
-		t.Errorf("the document is %s", w.Body)
 	}
 }
 
