@@ -58,7 +58,8 @@ func TestBothKindsOfTokens(t *testing.T) {
 }
 
 // TestScopeOfAnotherResource comes with a good token that has no scope of the resource. Signing in again the same way
-// would not help, so that is a 403 that names the scopes to ask for.
+// would not help, so that is a 403 that names the scopes to ask for: those it has and those it needs, since clients ask
+// for just what the challenge names.
 func TestScopeOfAnotherResource(t *testing.T) {
 	t.Parallel()
 	const reader = "reader_token_12345678"
@@ -81,7 +82,7 @@ func TestScopeOfAnotherResource(t *testing.T) {
 	rec.last(t)
 	a := g.call(t, g.client, "/writing/mcp", reader)
 	wantStatus(t, "the other resource", a, http.StatusForbidden)
-	for _, part := range []string{`Bearer error="insufficient_scope"`, `scope="write"`, `oauth-protected-resource/writing/mcp"`} {
+	for _, part := range []string{`Bearer error="insufficient_scope"`, `scope="read write"`, `oauth-protected-resource/writing/mcp"`} {
 		if challenge := a.header.Get("WWW-Authenticate"); !strings.Contains(challenge, part) {
 			t.Errorf("the challenge %s lacks %s", challenge, part)
 		}
