@@ -122,6 +122,7 @@ func (b *builder) open(s *site) error {
 	if err != nil {
 		return err
 	}
+	st.operatorGrace.Store(b.web.GracePeriod > 0)
 	if s.issuer, err = st.issuer(s.issuerURL()); err != nil {
 		return err
 	}

@@ -106,7 +106,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		h.logRefusal(r, refused)
 		return nil
 	}
-	answer := s.gate.Answer(w, r, path)
+	answer, r := s.gate.Answer(w, r, path, claims)
+	defer answer.Close()
 	s.gate.Strip(r, authserver.CookieNames)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	setPlaceholders(repl, claims)

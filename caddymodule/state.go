@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
@@ -36,14 +38,14 @@ type holding struct {
 var errReleased = errors.New("the configuration has ended")
 
 // take returns the open store that a module describes.
-func (h *holding) take(m StoreModule, log *zap.Logger) (*state, error) {
+func (h *holding) take(m StoreModule) (*state, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.released {
 		return nil, errReleased
 	}
 	key := m.Identity()
-	v, _, err := states.LoadOrNew(key, func() (caddy.Destructor, error) { return openState(m, log) })
+	v, _, err := states.LoadOrNew(key, func() (caddy.Destructor, error) { return openState(m) })
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
@@ -79,6 +81,9 @@ type state struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
+	// operatorGrace is set while the configuration has a grace_period of its own.
+	operatorGrace atomic.Bool
+
 	mu      sync.Mutex
 	issuers map[string]*issuerState
 }
@@ -87,17 +92,19 @@ type state struct {
 type issuerState struct {
 	authserver.State
 	verifier *token.Verifier
+	streams  *gate.Streams
 }
 
 // openState opens a store. It is the constructor of the pool.
-func openState(m StoreModule, log *zap.Logger) (caddy.Destructor, error) {
+func openState(m StoreModule) (caddy.Destructor, error) {
 	s, err := m.Open()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	st := &state{store: s, log: log, ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
+	st := &state{store: s, log: newRunningLog(), ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
 	st.tasks.Go(st.sweep)
+	st.tasks.Go(st.watchExit)
 	return st, nil
 }
 
@@ -131,6 +138,37 @@ func (st *state) sweep() {
 	}
 }
 
+// exitGrace is how long event streams stay open while Caddy exits, unless the
+// operator has set a grace_period. Without one Caddy waits for open requests for
+// ever, and event streams do not end by themselves.
+const exitGrace = 10 * time.Second
+
+// watchExit ends the event streams when Caddy exits. A module is not told of the
+// exit before the web server has waited for its requests, so it has to look.
+func (st *state) watchExit() {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	var deadline time.Time
+	for {
+		select {
+		case <-st.ctx.Done():
+			return
+		case now := <-tick.C:
+			switch {
+			case !caddy.Exiting() || st.operatorGrace.Load():
+			case deadline.IsZero():
+				deadline = now.Add(exitGrace)
+			case now.After(deadline):
+				st.mu.Lock()
+				for _, is := range st.issuers {
+					is.streams.CloseAll()
+				}
+				st.mu.Unlock()
+			}
+		}
+	}
+}
+
 // issuer returns the state of an issuer, made at its first use.
 func (st *state) issuer(issuer string) (*issuerState, error) {
 	st.mu.Lock()
@@ -150,9 +188,11 @@ func (st *state) issuer(issuer string) (*issuerState, error) {
 		return nil, fmt.Errorf("reading the revocations of %s: %w", issuer, err)
 	}
 	is := &issuerState{
-		State:    authserver.State{Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations},
+		State:    authserver.State{Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: authserver.NewTries()},
 		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
+		streams:  gate.NewStreams(),
 	}
+	revocations.Notify(is.streams.Close)
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
 	st.issuers[issuer] = is
 	return is, nil

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
@@ -24,8 +25,12 @@ const (
 	hashPatience  = 10 * time.Second
 )
 
-// hashing is the bounded queue of password checks, for the whole process.
-var hashing = newHashQueue()
+// Bounded queues of hashes for the whole process: one for people and one for
+// clients, so that guesses about a client's secret keep nobody from signing in.
+var (
+	hashing       = newHashQueue()
+	secretHashing = newHashQueue()
+)
 
 type hashQueue struct {
 	running chan struct{}
@@ -116,31 +121,42 @@ func (l *localUsers) Lookup(_ context.Context, subject string) (login.Identity, 
 
 // configuredSecret checks the secret of a client of the configuration.
 type configuredSecret struct {
-	hash string            // of "caddy hash-password", or ""
-	sum  [sha256.Size]byte // of the secret itself
+	hash string // of "caddy hash-password", or "" when sum is of the secret itself
+
+	// sum is the SHA-256 of the secret; with a hash, of the secret that was
+	// right the last time, so that a client does not pay for the hash with
+	// each of its tokens.
+	sum atomic.Pointer[[sha256.Size]byte]
 }
 
 func newConfiguredSecret(secret string) client.SecretChecker {
 	if isHash(secret) {
 		return &configuredSecret{hash: secret}
 	}
-	return &configuredSecret{sum: sha256.Sum256([]byte(secret))}
+	c := &configuredSecret{}
+	sum := sha256.Sum256([]byte(secret))
+	c.sum.Store(&sum)
+	return c
 }
 
 // Check implements client.SecretChecker.
 func (c *configuredSecret) Check(ctx context.Context, secret string) (bool, error) {
-	if c.hash == "" {
-		sum := sha256.Sum256([]byte(secret))
-		return subtle.ConstantTimeCompare(sum[:], c.sum[:]) == 1, nil
+	sum := sha256.Sum256([]byte(secret))
+	if known := c.sum.Load(); known != nil && subtle.ConstantTimeCompare(sum[:], known[:]) == 1 {
+		return true, nil
 	}
-	if len(secret) > maxClientSecret {
+	if c.hash == "" || len(secret) > maxClientSecret {
 		return false, nil
 	}
-	ok, err := hashing.check(ctx, c.hash, secret)
+	ok, err := secretHashing.check(ctx, c.hash, secret)
 	if errors.Is(err, login.ErrBusy) || ctx.Err() != nil {
 		return false, login.ErrBusy
 	}
-	return err == nil && ok, nil
+	if err != nil || !ok {
+		return false, nil // the comparers report a wrong secret of some kinds as an error
+	}
+	c.sum.Store(&sum)
+	return true, nil
 }
 
 // maxClientSecret bounds a secret that is hashed slowly, in bytes.

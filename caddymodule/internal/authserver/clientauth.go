@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -113,14 +114,38 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 		}
 		return c, nil
 	}
-	for _, secret := range creds.secrets {
+	if len(creds.secrets) == 0 {
+		return nil, oauth.InvalidClient("the client secret is missing")
+	}
+	return c, s.checkSecret(r, c, creds.secrets)
+}
+
+// A client and address may be wrong that often about a secret. The count is not
+// the client's alone, or strangers could lock it out.
+const (
+	secretMax    = 20
+	secretWindow = time.Minute
+)
+
+// checkSecret compares the presented secret, in the spellings it may have, with
+// the client's.
+func (s *Server) checkSecret(r *http.Request, c *client.Client, secrets []string) error {
+	peer := s.cfg.ClientIP(r)
+	account := c.ID + " " + peerKey(peer)
+	// Only wrong secrets count, and only afterwards: a busy client asks for many
+	// tokens at once.
+	if wait := s.secrets.wait(account, peer); wait > 0 {
+		return oauth.TooManyRequests("too many wrong client secrets", int(wait/time.Second)+1)
+	}
+	for _, secret := range secrets {
 		ok, err := c.Secret.Check(r.Context(), secret)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if ok {
-			return c, nil
+			return nil
 		}
 	}
-	return nil, oauth.InvalidClient("the client secret is missing or wrong")
+	s.secrets.begin(account, peer)
+	return oauth.InvalidClient("the client secret is wrong")
 }

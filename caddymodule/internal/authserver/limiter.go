@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -11,45 +12,69 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 )
 
-// limiterEntries bounds how many accounts and how many addresses are counted.
-const limiterEntries = 16384
+// triesEntries bounds how many accounts and how many addresses are counted.
+const triesEntries = 16384
 
-// loginLimiter slows down guessing. An attempt counts against the account and
-// against the peer, whatever other accounts or addresses do; the two are kept
-// apart so that a flood of one kind cannot push out the other.
-type loginLimiter struct {
-	max      int
-	window   time.Duration
+// Tries remembers guesses of passwords and client secrets. It belongs to the
+// state that outlives reloads of the configuration. Accounts and peers are kept
+// apart, so that a flood of one kind cannot push out the other.
+type Tries struct {
 	mu       sync.Mutex // of making buckets
 	accounts *bounded.Cache
 	peers    *bounded.Cache
 }
 
-func newLoginLimiter(tries int, window time.Duration) *loginLimiter {
-	return &loginLimiter{
-		max: tries, window: window,
-		accounts: bounded.NewCache(limiterEntries), peers: bounded.NewCache(limiterEntries),
-	}
+// NewTries returns an empty memory.
+func NewTries() *Tries {
+	return &Tries{accounts: bounded.NewCache(triesEntries), peers: bounded.NewCache(triesEntries)}
 }
 
-// attempt is one try to sign in that has been counted.
+// limiter slows down guessing. A try counts against the account and against the
+// peer, whatever other accounts or addresses do.
+type limiter struct {
+	tries  *Tries
+	kind   string // what is guessed; also tells limits of different settings apart
+	max    int    // 0 for no limit
+	window time.Duration
+}
+
+func newLimiter(tries *Tries, kind string, limit int, window time.Duration) *limiter {
+	return &limiter{tries: tries, kind: fmt.Sprintf("%s %d %s ", kind, limit, window), max: limit, window: window}
+}
+
+// wait returns for how long the account or the peer is held back; nothing is
+// counted.
+func (l *limiter) wait(account, peer string) time.Duration {
+	if l.max <= 0 {
+		return 0
+	}
+	now := time.Now()
+	for _, b := range []*rate.Limiter{l.bucket(l.tries.peers, peerKey(peer)), l.bucket(l.tries.accounts, accountKey(account))} {
+		if b.TokensAt(now) < 1 {
+			return pause(b, now)
+		}
+	}
+	return 0
+}
+
+// attempt is one try that has been counted.
 type attempt struct {
 	account, peer *rate.Limiter
 }
 
 // begin counts a try. When there is none left it returns for how long to wait,
 // and nothing is counted.
-func (l *loginLimiter) begin(username, peer string) (*attempt, time.Duration) {
+func (l *limiter) begin(account, peer string) (*attempt, time.Duration) {
 	if l.max <= 0 {
 		return &attempt{}, 0
 	}
 	now := time.Now()
 	// The peer comes first: one that is held back adds nothing to the accounts.
-	a := &attempt{peer: l.bucket(l.peers, peerKey(peer))}
+	a := &attempt{peer: l.bucket(l.tries.peers, peerKey(peer))}
 	if !a.peer.AllowN(now, 1) {
 		return nil, pause(a.peer, now)
 	}
-	a.account = l.bucket(l.accounts, accountKey(username))
+	a.account = l.bucket(l.tries.accounts, accountKey(account))
 	if !a.account.AllowN(now, 1) {
 		a.peer.AllowN(now, -1)
 		return nil, pause(a.account, now)
@@ -76,9 +101,10 @@ func (a *attempt) left() int {
 
 // bucket returns the count of a key. The lock makes many first tries at once
 // share one.
-func (l *loginLimiter) bucket(c *bounded.Cache, key string) *rate.Limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *limiter) bucket(c *bounded.Cache, key string) *rate.Limiter {
+	key = l.kind + key
+	l.tries.mu.Lock()
+	defer l.tries.mu.Unlock()
 	found, ok := c.Get(key)
 	if !ok {
 		found = rate.NewLimiter(rate.Limit(float64(l.max)/l.window.Seconds()), l.max)

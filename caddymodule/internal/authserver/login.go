@@ -92,7 +92,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		v.Username = truncate(username, maxUsername)
 		return s.showLogin(w, r, f.tx, c, v)
 	}
-	try, wait := s.limiter.begin(username, s.cfg.ClientIP(r))
+	try, wait := s.logins.begin(username, s.cfg.ClientIP(r))
 	if wait > 0 {
 		s.cfg.Log.Warn("sign-in held back", zap.Duration("wait", wait))
 		return again(pages.Login{Failure: pages.TooManyTries, Wait: wait})

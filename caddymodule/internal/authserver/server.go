@@ -103,6 +103,7 @@ type State struct {
 	Prefix      string // of all keys of the issuer
 	Keys        *token.Keys
 	Revocations *token.Revocations
+	Tries       *Tries // guesses that still count
 }
 
 // Server is an authorization server.
@@ -117,7 +118,8 @@ type Server struct {
 	sessions *sessions
 	seal     *sealer
 	cookies  cookieJar
-	limiter  *loginLimiter
+	logins   *limiter // of passwords
+	secrets  *limiter // of client secrets
 	pages    *pages.Renderer
 	routes   map[string]http.HandlerFunc
 	metadata []byte
@@ -141,7 +143,8 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
 	s.seal = newSealer(st.Keys.Derive("authorization request"))
 	s.cookies = cookieJar{secure: origin.Scheme == "https"}
-	s.limiter = newLoginLimiter(cfg.LoginMax, cfg.LoginWindow)
+	s.logins = newLimiter(st.Tries, "login", cfg.LoginMax, cfg.LoginWindow)
+	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount

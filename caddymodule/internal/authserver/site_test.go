@@ -77,7 +77,7 @@ func (s *site) open(cfg authserver.Config) {
 		s.t.Fatal(err)
 	}
 	s.verifier = token.NewVerifier(cfg.Issuer, keys, revocations, nil)
-	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations}
+	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: authserver.NewTries()}
 	if s.Server, err = authserver.New(cfg, state, s.verifier); err != nil {
 		s.t.Fatal(err)
 	}

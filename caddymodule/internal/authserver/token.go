@@ -107,13 +107,14 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err != nil {
 		return nil, err
 	}
-	// Everything that can fail comes before the step that uses up a code.
-	if err := s.clients.Touch(r.Context(), c); err != nil {
-		return nil, err
-	}
 	issued, err := kind.issue(r.Context(), s, req)
 	if err != nil {
 		return nil, err
+	}
+	// The code is used up, so the client gets its tokens even if the store
+	// cannot be told that the registration is in use; the next request will.
+	if err := s.clients.Touch(r.Context(), c); err != nil {
+		s.cfg.Log.Warn("could not prolong a registration", zap.String("client_id", c.ID), zap.Error(err))
 	}
 	return s.mint(r.Context(), c, issued, kind.name)
 }

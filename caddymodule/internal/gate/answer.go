@@ -1,10 +1,12 @@
 package gate
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
 // Answer wraps the response to a request that was let through. It changes three
@@ -22,15 +24,49 @@ type Answer struct {
 	origin  string // that may read the answer, "" for none
 	path    string // the public path of the request
 
+	// How the streams of a revoked grant are ended.
+	streams *Streams
+	grantID string
+	cancel  context.CancelFunc
+	stream  bool // the answer is an event stream, and registered
+
 	wroteHeader bool
 	discard     bool // of a body that belongs to a replaced status
 	event       *endpointRewriter
 }
 
-// Answer wraps w for a request that Check let through. It is called before the
-// request is stripped.
-func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string) *Answer {
-	return &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path}
+// Answer wraps w for a request that Check let through with the claims. It is
+// called before the request is stripped, and returns the request to go on with:
+// one that ends when its event stream has to. Close must be called in the end.
+func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string, claims *token.Claims) (*Answer, *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	r = r.WithContext(ctx)
+	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, cancel: cancel}
+	if claims != nil {
+		a.grantID = claims.GrantID
+	}
+	return a, r
+}
+
+// watchStream registers an event stream, so that revoking its grant ends it. The
+// look at the revocations comes after it, lest one falls in between.
+func (a *Answer) watchStream() {
+	if a.streams == nil {
+		return
+	}
+	a.stream = true
+	a.streams.add(a.grantID, a)
+	if v := a.gate.cfg.Verifier; v != nil && a.grantID != "" && v.Revoked(a.grantID) {
+		a.cancel()
+	}
+}
+
+// Close ends what the answer holds, however the handlers behind the gate ended.
+func (a *Answer) Close() {
+	if a.stream {
+		a.streams.remove(a.grantID, a)
+	}
+	a.cancel()
 }
 
 // Unwrap lets http.ResponseController reach the server's writer.
@@ -59,8 +95,10 @@ func (a *Answer) WriteHeader(status int) {
 		a.replaceUnauthorized()
 		return
 	}
-	if prefix, ok := a.strippedPrefix(); ok || strings.HasSuffix(a.path, "/sse") {
-		if a.request.Method == http.MethodGet && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") && status == http.StatusOK {
+	if status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
+		a.watchStream()
+		prefix, ok := a.strippedPrefix()
+		if a.request.Method == http.MethodGet && (ok || strings.HasSuffix(a.path, "/sse")) {
 			a.event = &endpointRewriter{prefix: prefix}
 			h.Del("Content-Length")
 		}

@@ -18,7 +18,8 @@ import (
 func (d *door) through(r *http.Request, upstream http.HandlerFunc) *http.Response {
 	d.t.Helper()
 	w := httptest.NewRecorder()
-	a := d.Answer(w, r, r.URL.Path)
+	a, r := d.Answer(w, r, r.URL.Path, nil)
+	defer a.Close()
 	upstream(a, r)
 	a.Finish()
 	return w.Result()
@@ -111,7 +112,8 @@ func TestTheCORSHeadersAreTheGates(t *testing.T) {
 func (d *door) upstreamServer(upstream http.HandlerFunc) *httptest.Server {
 	d.t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a := d.Answer(w, r, r.URL.Path)
+		a, r := d.Answer(w, r, r.URL.Path, nil)
+		defer a.Close()
 		upstream(a, r)
 		a.Finish()
 	}))
@@ -204,7 +206,8 @@ func TestAHandlerCanTakeTheConnection(t *testing.T) {
 
 func TestAFlushThatIsNotPossibleIsToldAsSuch(t *testing.T) {
 	d := newDoor(t)
-	a := d.Answer(struct{ http.ResponseWriter }{httptest.NewRecorder()}, request("GET", "/mcp"), "/mcp")
+	a, _ := d.Answer(struct{ http.ResponseWriter }{httptest.NewRecorder()}, request("GET", "/mcp"), "/mcp", nil)
+	defer a.Close()
 	if err := http.NewResponseController(a).Flush(); !errors.Is(err, http.ErrNotSupported) {
 		t.Errorf("got %v", err)
 	}

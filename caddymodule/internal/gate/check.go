@@ -173,6 +173,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 	respond.CORS(w, "*")
 	respond.CloseUnread(w, r)
 	respond.JSON(w, status, body)
+	respond.Linger(w, r)
 	return &Refused{status, reason}
 }
 

@@ -42,6 +42,9 @@ type Config struct {
 	// Origin header without that.
 	CORSOrigins, AllowOrigins []string
 
+	// Streams are the open event streams of the issuer; nil to let them be.
+	Streams *Streams
+
 	// ForwardHeaders are the headers that tell the upstream who is calling.
 	ForwardHeaders []string
 }

@@ -431,7 +431,8 @@ func BenchmarkCheck(b *testing.B) {
 		if _, refused := d.Check(w, r, r.URL.Path); refused != nil {
 			b.Fatal(refused.Reason)
 		}
-		d.Answer(w, r, r.URL.Path)
+		a, r := d.Answer(w, r, r.URL.Path, nil)
 		d.Strip(r, []string{"__Host-mcp_session", "__Host-mcp_browser"})
+		a.Close()
 	}
 }

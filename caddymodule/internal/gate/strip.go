@@ -21,9 +21,12 @@ var alwaysStripped = []string{
 }
 
 // strippedFamilies are prefixes of headers that proxies use to tell an upstream
-// who is calling. Whoever sends one through the front door is pretending.
+// who is calling. Whoever sends one through the front door is pretending. Of
+// X-Mcp- only those are among them that name a caller: clients set others, such
+// as X-MCP-Toolsets, to choose what a server does.
 var strippedFamilies = []string{
-	"X-Mcp-", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-",
+	"X-Mcp-User", "X-Mcp-Sub", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Group", "X-Mcp-Role", "X-Mcp-Scope", "X-Mcp-Client", "X-Mcp-Auth",
+	"X-Mcp-Identity", "X-Mcp-Account", "X-Mcp-Tenant", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-",
 	"X-Forwarded-", "X-Goog-Authenticated-", "X-Amzn-Oidc-", "X-Ms-Client-Principal", "Cf-Access-", "Tailscale-User-",
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Bounds of a registration.
 const (
-	MaxRegistrationLength = 32 << 10 // bytes of the request body
+	MaxRegistrationLength = 16 << 10 // bytes of the request body
 	MaxRedirectURIs       = 32
 	maxMetadataText       = 512 // bytes of a name, an address or an identifier
 )

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 // ErrTooLong says that a request body is longer than its endpoint reads.
@@ -28,11 +29,39 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
+// How long, and how much, Linger reads of a body that nobody wants.
+const (
+	lingerTime   = 500 * time.Millisecond
+	lingerLength = 1 << 20
+)
+
+// Linger is called after the answer to a request whose body was left unread. It
+// sends the answer off and then takes in some of what the client is still
+// sending: closing a connection on which data arrives makes the system reset it,
+// and the client would see a network fault instead of the answer.
+func Linger(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+		return
+	}
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil {
+		return
+	}
+	// The deadline is set when the time is over, as the server moves it with
+	// each read.
+	over := time.AfterFunc(lingerTime, func() { _ = rc.SetReadDeadline(time.Now()) })
+	defer over.Stop()
+	_, _ = io.CopyN(io.Discard, r.Body, lingerLength)
+}
+
 // CloseUnread makes the server close the connection of a request whose body will
 // not be read. The answer would otherwise wait for the body, and a client that
 // sends it slowly would hold the connection for as long as it likes.
 func CloseUnread(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
+		// Reading goes on in Linger after the answer has been written. Where
+		// that cannot be had, the answer is sent all the same.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 }

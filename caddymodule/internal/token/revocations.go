@@ -19,6 +19,9 @@ type Revocations struct {
 	prefix string
 	log    *zap.Logger
 	set    *gocache.Cache
+
+	// revoked is called for grants that come into the set; see Notify.
+	revoked func(grantID string)
 }
 
 // OpenRevocations reads the set that the store holds below prefix.
@@ -28,6 +31,18 @@ func OpenRevocations(ctx context.Context, s store.Store, prefix string, log *zap
 		return nil, err
 	}
 	return r, nil
+}
+
+// Notify makes revoked be called for each grant that is revoked from now on, here
+// or on another node. It is called once, before the set is used.
+func (r *Revocations) Notify(revoked func(grantID string)) { r.revoked = revoked }
+
+// mark puts a grant into the set.
+func (r *Revocations) mark(grantID string, lifetime time.Duration) {
+	r.set.Set(grantID, struct{}{}, lifetime)
+	if r.revoked != nil {
+		r.revoked(grantID)
+	}
 }
 
 // Has reports whether the grant has been revoked.
@@ -48,7 +63,7 @@ func (r *Revocations) Add(ctx context.Context, grantID string, lifetime time.Dur
 	lifetime = max(lifetime, minLifetime) + clockSkew
 	expires := time.Now().Add(lifetime)
 	if !r.Has(grantID) {
-		r.set.Set(grantID, struct{}{}, lifetime)
+		r.mark(grantID, lifetime)
 	}
 	err := r.store.Update(ctx, r.prefix+grantID, func(old store.Record) (store.Record, error) {
 		if old.Exists() {
@@ -130,7 +145,7 @@ func (r *Revocations) loadKey(ctx context.Context, key string) error {
 	if !rec.Expires.IsZero() {
 		lifetime = max(time.Until(rec.Expires), time.Second)
 	}
-	r.set.Set(strings.TrimPrefix(key, r.prefix), struct{}{}, lifetime)
+	r.mark(strings.TrimPrefix(key, r.prefix), lifetime)
 	return nil
 }
 

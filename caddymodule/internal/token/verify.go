@@ -93,6 +93,9 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	return claims, nil
 }
 
+// Revoked reports whether a grant has been revoked.
+func (v *Verifier) Revoked(grantID string) bool { return v.revoked.Has(grantID) }
+
 func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
 	// The size, the dots and the alphabet are checked before anything parses
 	// the token.
