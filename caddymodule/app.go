@@ -99,7 +99,7 @@ func (a *App) state(m StoreModule) (*state, error) {
 		}
 		m = file
 	}
-	return a.stores.take(m, a.log)
+	return a.stores.take(m)
 }
 
 // Interface guards

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/filestore"
 )
@@ -198,5 +200,56 @@ func TestARequestAfterTheEndTakesNoStore(t *testing.T) {
 func TestCleanupWithoutProvision(t *testing.T) {
 	if err := new(App).Cleanup(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a store has to say must be found in the log of the configuration that
+// runs, not in that of the one that opened the store.
+func TestTheLogOfAStoreFollowsReloads(t *testing.T) {
+	m := newMachine(t)
+	sites := "http://localhost:%[1]d {\nmcp_auth {\nstore memory\n}\n}\n"
+	say := func(message string) {
+		for st := range handles(t) {
+			st.(*state).log.With(zap.String("store", "memory")).Warn(message, zap.Int("n", 1))
+			st.(*state).log.Info(message + " in passing")
+		}
+	}
+	m.mustLoad("", sites)
+	say("at first")
+	first := m.log
+	m.log = filepath.Join(m.dir, "second.log")
+	m.mustLoad("log mine {\noutput file "+m.dir+"/mine.log\nlevel WARN\ninclude mcp_auth\n}", sites)
+	say("after a reload")
+	second := m.log
+	m.log = filepath.Join(m.dir, "third.log")
+	if err := m.load("", sites+"http://localhost:%[2]d {\nbind 192.0.2.1\nrespond ok\n}"); err == nil {
+		t.Fatal("a listener of nobody's address starts")
+	}
+	say("after a rejected reload")
+
+	for file, want := range map[string]string{
+		first: "at first, at first in passing",
+		// A log that includes a name takes it from the default one.
+		second:              "",
+		m.log:               "",
+		m.dir + "/mine.log": "after a reload, after a rejected reload",
+	} {
+		m.log = file
+		var got []string
+		for line := range strings.Lines(m.logs()) {
+			var entry struct{ Logger, Msg, Store string }
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				t.Fatal(err)
+			}
+			if entry.Logger == "mcp_auth" && strings.HasPrefix(entry.Msg, "a") {
+				got = append(got, entry.Msg)
+				if inPassing := strings.HasSuffix(entry.Msg, "passing"); !inPassing && entry.Store != "memory" {
+					t.Errorf("a field is lost: %s", line)
+				}
+			}
+		}
+		if got := strings.Join(got, ", "); got != want {
+			t.Errorf("%s has %q, want %q", filepath.Base(file), got, want)
+		}
 	}
 }
