@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"sync"
@@ -15,9 +16,7 @@ func (g *gateway) codeFor(t *testing.T, v *visitor, clientID string, change url.
 	t.Helper()
 	verifier := rand.Text() + rand.Text()
 	request := authorizeRequest(clientID, verifier)
-	for name, values := range change {
-		request[name] = values
-	}
+	maps.Copy(request, change)
 	callback := v.authorize(g.origin + "/authorize?" + request.Encode())
 	return url.Values{
 		"grant_type": {"authorization_code"}, "code": {callback.Get("code")}, "client_id": {clientID},
@@ -28,9 +27,7 @@ func (g *gateway) codeFor(t *testing.T, v *visitor, clientID string, change url.
 // with is a copy of form fields with changes; a field without a value is left out.
 func with(fields url.Values, pairs ...string) url.Values {
 	out := url.Values{}
-	for name, values := range fields {
-		out[name] = values
-	}
+	maps.Copy(out, fields)
 	for i := 0; i < len(pairs); i += 2 {
 		out.Del(pairs[i])
 		if pairs[i+1] != "" {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -72,9 +73,7 @@ func TestUpstreamLearnsWhoCalls(t *testing.T) {
 			}
 			t.Run(protocol+"/"+tt.name, func(t *testing.T) {
 				req := newRequest(t, g.origin+"/mcp", strings.NewReader(toolsCall))
-				for name, values := range tt.header {
-					req.Header[name] = values
-				}
+				maps.Copy(req.Header, tt.header)
 				req.Header.Set("Authorization", "Bearer "+gr.access)
 				wantOK(t, client, req)
 				wantIdentity(t, rec.last(t), gr)
