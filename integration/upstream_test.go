@@ -218,9 +218,7 @@ func TestUpstreamGetsRequestAsItIs(t *testing.T) {
 		for _, target := range []string{"/mcp", "/mcp/", "/mcp/a%20b", "/mcp?a=%20&b=+&c&&d=%7e%7E", "/mcp/%e2%82%ac?q=%E2%82%AC", "/mcp/~x?access_tokens=1"} {
 			t.Run(protocol+target, func(t *testing.T) {
 				req := newRequest(t, g.origin+target, bytes.NewReader(odd))
-				for name, values := range kept {
-					req.Header[name] = values
-				}
+				maps.Copy(req.Header, kept)
 				req.Header.Set("Authorization", "Bearer "+gr.access)
 				wantOK(t, client, req)
 				got := rec.last(t)

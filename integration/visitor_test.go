@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -176,15 +177,11 @@ func (p *page) submit(name string, values url.Values) *page {
 		p.v.t.Fatalf("no form with %q on the page %q (%d):\n%s", name, p.title, p.status, tail(p.body, 2000))
 	}
 	fields := url.Values{}
-	for k, v := range f.fields {
-		fields[k] = v
-	}
+	maps.Copy(fields, f.fields)
 	if button, ok := f.buttons[name]; ok && button != "" {
 		fields.Set(button, name)
 	}
-	for k, v := range values {
-		fields[k] = v
-	}
+	maps.Copy(fields, values)
 	target, err := p.url.Parse(f.action)
 	if err != nil {
 		p.v.t.Fatal(err)
