@@ -14,8 +14,7 @@ import (
 )
 
 func TestTheGeneratedTokenIsShownAndNeverLogged(t *testing.T) {
-	m := newMachine(t)
-	m.admin = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	m := newMachine(t).withAdmin()
 	global := "mcp_auth {\nstore file " + m.dir + "/state.db\n}"
 	sites := "http://localhost:%[1]d {\nlog\nmcp_auth\nrespond ok\n}\nhttp://localhost:%[2]d {\nlog\nmcp_auth {\nbearer_token dev_token_12345\n}\n}"
 	m.mustLoad(global, sites)
@@ -83,8 +82,7 @@ func TestGeneratedTokensDifferFromSiteToSite(t *testing.T) {
 }
 
 func TestTheAdminEndpointForTokens(t *testing.T) {
-	m := newMachine(t)
-	m.admin = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	m := newMachine(t).withAdmin()
 	address := "http://" + m.admin + adminTokenPath
 	for name, tt := range map[string]struct {
 		sites, method string
@@ -130,8 +128,7 @@ func runCommand(t *testing.T, args ...string) (string, error) {
 }
 
 func TestTokenShow(t *testing.T) {
-	m := newMachine(t)
-	m.admin = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	m := newMachine(t).withAdmin()
 	m.mustLoad("", "http://localhost:%[1]d {\nmcp_auth {\nstore memory\n}\n}")
 	shown := generatedTokens(t, m)
 	url := m.url("localhost", 1) + "/mcp"
@@ -162,7 +159,7 @@ func TestTokenShow(t *testing.T) {
 		err.Error() != "no site uses a generated token: each has a bearer_token line, or people who sign in" {
 		t.Errorf("got %q and the error %v", got, err)
 	}
-	nobody := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	nobody := fmt.Sprintf("127.0.0.1:%d", m.ports[3])
 	if _, err := runCommand(t, "show", "--address", nobody); err == nil || !strings.Contains(err.Error(), "asking Caddy at "+nobody+"; is it running?") {
 		t.Errorf("got the error %v", err)
 	}

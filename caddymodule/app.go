@@ -16,6 +16,7 @@ type App struct {
 
 	ctx      caddy.Context
 	log      *zap.Logger
+	options  Options // with placeholders replaced
 	store    StoreModule
 	handlers []*Handler
 
@@ -38,10 +39,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	a.build = sync.OnceValue(a.buildSites)
 	a.stores = new(holding)
-	if err := a.Options.provision(); err != nil {
+	var err error
+	if a.options, err = a.resolved(); err != nil {
 		return err
 	}
-	var err error
 	a.store, err = loadStore(ctx, a, a.Options)
 	return err
 }

@@ -52,7 +52,7 @@ func (b *builder) addSites() error {
 		if len(places[h]) == 0 {
 			return errNoPlace
 		}
-		b.sites = append(b.sites, &site{handler: h, options: h.Options.merge(b.app.Options), places: places[h]})
+		b.sites = append(b.sites, &site{handler: h, options: h.options.merge(b.app.options), places: places[h]})
 	}
 	// The web server makes its handlers in the order of a map.
 	slices.SortFunc(b.sites, func(a, b *site) int { return cmp.Compare(a.places[0].order, b.places[0].order) })

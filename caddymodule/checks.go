@@ -15,7 +15,7 @@ import (
 // check refuses what only shows when the options of a site, of the app and of
 // the other sites have come together.
 func (b *builder) check(s *site) error {
-	for _, check := range []func(*site) error{checkHomeLines, checkHomeStore, checkOwnScopes, b.checkClientScopes} {
+	for _, check := range []func(*site) error{checkHomeLines, checkHomeStore, checkSubjects, checkOwnScopes, b.checkClientScopes} {
 		if err := check(s); err != nil {
 			return err
 		}
@@ -107,6 +107,24 @@ func (b *builder) checkClientScopes(s *site) error {
 	for _, c := range s.options.Clients {
 		if err := checkDefined("the client "+c.ID, c.Scopes, scopes); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkSubjects keeps people and machines apart: a client that acts for itself has
+// its id as the subject of its tokens, and must not pass for a user (RFC 9068
+// section 5).
+func checkSubjects(s *site) error {
+	for _, u := range s.options.Users {
+		if u.Name == bearerSubject {
+			return fmt.Errorf("the user name '%s' is that of requests with a static token. Choose another name", u.Name)
+		}
+		for _, c := range s.options.Clients {
+			if c.ID == u.Name {
+				return fmt.Errorf("'%s' is a user and a client, and nobody could tell their requests apart. "+
+					"Name the client, for example: client %s-service", c.ID, c.ID)
+			}
 		}
 	}
 	return nil

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
@@ -39,10 +38,11 @@ type Handler struct {
 	// Default: false.
 	ResourcesOnly bool `json:"resources_only,omitempty"`
 
-	app   *App
-	store StoreModule
-	log   *zap.Logger
-	site  *site // to be used after app.build
+	app     *App
+	options Options // with placeholders replaced
+	store   StoreModule
+	log     *zap.Logger
+	site    *site // to be used after app.build
 }
 
 // CaddyModule returns the Caddy module information.
@@ -53,10 +53,10 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision checks the options and tells the app about the site.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	if err := h.Options.provision(); err != nil {
+	var err error
+	if h.options, err = h.resolved(); err != nil {
 		return err
 	}
-	var err error
 	if h.store, err = loadStore(ctx, h, h.Options); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	}
 	answer, r := s.gate.Answer(w, r, path, claims)
 	defer answer.Close()
-	s.gate.Strip(r, authserver.CookieNames)
+	s.gate.Strip(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	setPlaceholders(repl, claims)
 	for _, f := range s.forward {
@@ -116,11 +116,13 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			r.Header[f.Header] = []string{value}
 		}
 	}
-	err := next.ServeHTTP(answer, r)
+	if err := next.ServeHTTP(answer, r); err != nil {
+		return err
+	}
 	// Not deferred: when the upstream breaks off, the server aborts the
 	// connection by a panic, and nothing may be written any more.
 	answer.Finish()
-	return err
+	return nil
 }
 
 // errHost is the reason to refuse a request for a name that is not the site's.

@@ -38,16 +38,22 @@ type machine struct {
 	t     *testing.T
 	dir   string
 	log   string // file of everything that is logged
-	ports []any  // for %[1]d and %[2]d in Caddyfiles
+	ports []any  // for %[1]d and so on in Caddyfiles; nothing listens at the last one
 	admin string // address of the admin endpoint; "" for none
 	http  *http.Client
+}
+
+// withAdmin switches the admin endpoint on.
+func (m *machine) withAdmin() *machine {
+	m.admin = fmt.Sprintf("127.0.0.1:%d", m.ports[2])
+	return m
 }
 
 // newMachine makes a machine that runs nothing yet. Names below localhost lead
 // to it.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), ports: []any{freePort(t), freePort(t)}}
+	m := &machine{t: t, dir: t.TempDir(), ports: freePorts(t, 4)}
 	m.log = filepath.Join(m.dir, "caddy.log")
 	m.http = &http.Client{
 		Timeout: 20 * time.Second,
@@ -72,14 +78,19 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-func freePort(t *testing.T) int {
+// freePorts returns different ports on which nothing listens.
+func freePorts(t *testing.T, n int) []any {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ports []any
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close() // when all are found
+		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return ports
 }
 
 // load runs sites with the global options that all tests need and those of the

@@ -3,9 +3,19 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 )
+
+// resolved returns the options with the placeholders replaced. The options
+// themselves stay as they were configured: Caddy writes them to its log when it
+// traces requests.
+func (o Options) resolved() (Options, error) {
+	o.Users, o.Clients = slices.Clone(o.Users), slices.Clone(o.Clients)
+	err := o.provision()
+	return o, err
+}
 
 // provision replaces the placeholders of secrets and addresses and checks the
 // options again with what they stand for. It happens when the configuration is

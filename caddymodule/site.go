@@ -136,7 +136,7 @@ func (s *site) makeGate() {
 		Resources: s.resources, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
-		Streams: s.issuer.streams,
+		Streams: s.issuer.streams, Cookies: authserver.CookieNames,
 	}
 	for _, f := range s.options.Forward {
 		f.Header = http.CanonicalHeaderKey(f.Header)

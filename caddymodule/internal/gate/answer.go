@@ -3,17 +3,19 @@ package gate
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
-// Answer wraps the response to a request that was let through. It changes three
+// Answer wraps the response to a request that was let through. It changes four
 // things and passes everything else on as it comes:
 //
 //   - a 401 of the upstream becomes a 502: the client's token was fine, and a
 //     401 would make it start signing in all over again
+//   - cookies with the names of the authorization server's are dropped
 //   - the CORS headers are the gate's, not the upstream's
 //   - the endpoint event of an old SSE stream is corrected where the proxy
 //     serves the upstream below a path of its own
@@ -91,6 +93,9 @@ func (a *Answer) WriteHeader(status int) {
 	if a.origin != "" {
 		respond.CORS(a.ResponseWriter, a.origin)
 	}
+	if len(h["Set-Cookie"]) > 0 {
+		a.dropOwnCookies()
+	}
 	if status == http.StatusUnauthorized {
 		a.replaceUnauthorized()
 		return
@@ -104,6 +109,18 @@ func (a *Answer) WriteHeader(status int) {
 		}
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+// dropOwnCookies keeps the upstream from signing a browser in or out.
+func (a *Answer) dropOwnCookies() {
+	h := a.Header()
+	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		name, _, _ := strings.Cut(line, "=")
+		return slices.Contains(a.gate.cfg.Cookies, strings.Trim(name, " \t"))
+	})
+	if len(h["Set-Cookie"]) == 0 {
+		delete(h, "Set-Cookie")
+	}
 }
 
 // replaceUnauthorized writes the 502 that stands for a 401 of the upstream.
@@ -151,9 +168,14 @@ func (a *Answer) FlushError() error {
 	return http.NewResponseController(a.ResponseWriter).Flush()
 }
 
-// Finish writes what is held back of a stream that ended within its first event.
-// It is called when the handlers behind the gate have returned.
+// Finish writes the header if nobody has, which would otherwise go out past
+// WriteHeader, and what is held back of a stream that ended within its first
+// event. It is called when the handlers behind the gate have returned without an
+// error.
 func (a *Answer) Finish() {
+	if !a.wroteHeader {
+		a.WriteHeader(http.StatusOK)
+	}
 	if a.event == nil || a.event.done {
 		return
 	}

@@ -295,3 +295,21 @@ func TestNothingButTheEndpointEventIsChanged(t *testing.T) {
 		t.Errorf("after comments: %q", got)
 	}
 }
+
+func TestTheUpstreamCannotSetTheCookiesOfTheAuthorizationServer(t *testing.T) {
+	d := newDoor(t)
+	resp := d.through(request("POST", "/mcp"), func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Set-Cookie", "__Host-mcp_session=planted; Path=/; Secure")
+		w.Header().Add("Set-Cookie", "theirs=1")
+		w.Header().Add("Set-Cookie", " __Host-mcp_browser =planted")
+	})
+	if got := resp.Header.Values("Set-Cookie"); len(got) != 1 || got[0] != "theirs=1" {
+		t.Errorf("cookies are %q", got)
+	}
+	none := d.through(request("POST", "/mcp"), func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Add("Set-Cookie", "__Host-mcp_session=planted")
+	})
+	if got, there := none.Header["Set-Cookie"]; there {
+		t.Errorf("cookies are %q", got)
+	}
+}

@@ -45,6 +45,10 @@ type Config struct {
 	// Streams are the open event streams of the issuer; nil to let them be.
 	Streams *Streams
 
+	// Cookies are the names of the authorization server's cookies. They stay
+	// between it and the browser: the upstream neither gets nor sets them.
+	Cookies []string
+
 	// ForwardHeaders are the headers that tell the upstream who is calling.
 	ForwardHeaders []string
 }

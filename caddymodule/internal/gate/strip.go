@@ -26,7 +26,9 @@ var alwaysStripped = []string{
 // as X-MCP-Toolsets, to choose what a server does.
 var strippedFamilies = []string{
 	"X-Mcp-User", "X-Mcp-Sub", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Group", "X-Mcp-Role", "X-Mcp-Scope", "X-Mcp-Client", "X-Mcp-Auth",
-	"X-Mcp-Identity", "X-Mcp-Account", "X-Mcp-Tenant", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-",
+	"X-Mcp-Identity", "X-Mcp-Account", "X-Mcp-Tenant", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-", "X-Ssl-Client-",
+	"X-Vouch-", "X-Consumer-", "X-Credential-", "X-Endpoint-Api-", "X-Userinfo", "X-Jwt-", "X-Iap-", "X-Token-", "X-Sub", "X-Roles",
+	"X-Grafana-", "X-Spiffe-", "X-Client-", "X-Cluster-Client-", "X-Envoy-External-", "Client-Cert", "True-Client-", "Cf-Connecting-",
 	"X-Forwarded-", "X-Goog-Authenticated-", "X-Amzn-Oidc-", "X-Ms-Client-Principal", "Cf-Access-", "Tailscale-User-",
 }
 
@@ -59,18 +61,19 @@ func normalName(name string) string {
 
 // Strip takes from a request what the upstream must not see: credentials, our
 // cookies, identity headers in any spelling, trailers and tokens in the query.
-func (g *Gate) Strip(r *http.Request, cookies []string) {
+func (g *Gate) Strip(r *http.Request) {
 	for name := range r.Header {
 		if g.isStripped(name) {
 			delete(r.Header, name)
 		}
 	}
 	if len(r.Header["Cookie"]) > 0 {
-		stripCookies(r.Header, cookies)
+		stripCookies(r.Header, g.cfg.Cookies)
 	}
 	stripTrailers(r)
 	if r.URL.RawQuery != "" {
 		r.URL.RawQuery = stripQuery(r.URL.RawQuery, g.cfg.QueryToken)
+		r.RequestURI = r.URL.RequestURI() // which debug logs of the proxy print
 	}
 }
 

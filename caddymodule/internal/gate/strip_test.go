@@ -36,7 +36,7 @@ func TestHeadersThatSayWhoIsCallingAreTakenAway(t *testing.T) {
 		r := request("POST", "/mcp")
 		r.Header[name] = []string{"evil"} // as it stands, also where servers would write it in another way
 		r.Header.Set("Accept", "application/json")
-		d.Strip(r, ownCookies)
+		d.Strip(r)
 		if len(r.Header) != 1 || r.Header.Get("Accept") == "" {
 			t.Errorf("%s: headers are %v", name, r.Header)
 		}
@@ -50,7 +50,7 @@ func TestOtherHeadersPass(t *testing.T) {
 		"Last-Event-Id", "Traceparent", "X-Api-Key", "X-Request-Id", "X-Forwarded-For", "X-Forwarded-Host", "Te", "Cache-Control", "X-Mcpx", "Remotely",
 	} {
 		r := request("POST", "/mcp", name, "value")
-		d.Strip(r, ownCookies)
+		d.Strip(r)
 		if r.Header.Get(name) != "value" {
 			t.Errorf("%s is gone", name)
 		}
@@ -73,7 +73,7 @@ func TestOnlyOurCookiesAreTakenAway(t *testing.T) {
 	} {
 		r := request("POST", "/mcp")
 		r.Header["Cookie"] = c.in
-		d.Strip(r, ownCookies)
+		d.Strip(r)
 		if got := r.Header["Cookie"]; !slices.Equal(got, c.out) {
 			t.Errorf("%q becomes %q, want %q", c.in, got, c.out)
 		}
@@ -94,7 +94,7 @@ func TestTokensInTheQueryAreTakenAway(t *testing.T) {
 		d := newDoor(t, func(cfg *gate.Config) { cfg.QueryToken = c.allowed })
 		r := request("GET", "/mcp")
 		r.URL.RawQuery = c.in
-		d.Strip(r, ownCookies)
+		d.Strip(r)
 		if r.URL.RawQuery != c.out {
 			t.Errorf("%q becomes %q, want %q", c.in, r.URL.RawQuery, c.out)
 		}
@@ -110,7 +110,7 @@ func (d *door) proxied(t *testing.T, copied bool) (srv *httptest.Server, seen ch
 		if copied {
 			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, nil))
 		}
-		d.Strip(r, ownCookies)
+		d.Strip(r)
 		out := *r
 		data, err := io.ReadAll(out.Body)
 		seen <- fmt.Sprintf("%s|%v|%v|%v|%v", data, err, r.Header["Trailer"], r.Trailer, out.Trailer)
