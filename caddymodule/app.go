@@ -67,8 +67,8 @@ func loadStore(ctx caddy.Context, host any, o Options) (StoreModule, error) {
 // Start opens the stores and builds what serves the sites.
 func (a *App) Start() error { return a.build() }
 
-// Stop does nothing: requests of this configuration may still be under way, and
-// Cleanup comes after them.
+// Stop does nothing: the requests of this configuration that are still under way
+// end by themselves, and what they use is released by Cleanup.
 func (a *App) Stop() error { return nil }
 
 // Cleanup lets go of the stores. It also runs when Provision failed.

@@ -111,7 +111,24 @@ func (m *machine) load(global, sites string) error {
 	if err != nil {
 		m.t.Fatalf("%v in\n%s", err, text)
 	}
-	return caddy.Load(raw, true)
+	err = caddy.Load(raw, true)
+	m.settle()
+	return err
+}
+
+// settle waits until the servers of the last configuration, or of the rejected
+// one, have let go of their sockets: Caddy closes them behind the reload, and
+// connections that wait there are lost.
+func (m *machine) settle() {
+	m.t.Helper()
+	for _, port := range m.ports[:2] {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		for deadline := time.Now().Add(20 * time.Second); caddy.ListenerUsage("tcp", address) > 1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				m.t.Fatalf("two configurations listen at %s", address)
+			}
+		}
+	}
 }
 
 func (m *machine) mustLoad(global, sites string) {
