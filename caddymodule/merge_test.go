@@ -16,8 +16,6 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // defaults are the options of a site that says nothing.
 func defaults() Options {
 	return Options{
@@ -42,7 +40,7 @@ func full(side string) Options {
 		Resources: []Resource{{Path: side}}, Scopes: []Scope{{Name: side}}, Forward: []Forward{{Header: side}},
 		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side),
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
-		PKCEPlain: ptr(on), AllowQueryToken: ptr(on), LandingPage: ptr(on),
+		PKCEPlain: new(on), AllowQueryToken: new(on), LandingPage: new(on),
 		Registration: &Registration{Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side},
 		UI:           &UI{Accent: side, HelpURL: side},
 		RateLimits:   map[string]RateLimit{"login": {Max: len(side)}},
@@ -102,8 +100,8 @@ func TestPartsOfBlocksMerge(t *testing.T) {
 }
 
 func TestASwitchThatIsOffAtTheSiteStaysOff(t *testing.T) {
-	got := Options{PKCEPlain: ptr(false), AllowQueryToken: ptr(false), LandingPage: ptr(true)}.
-		merge(Options{PKCEPlain: ptr(true), AllowQueryToken: ptr(true), LandingPage: ptr(false)})
+	got := Options{PKCEPlain: new(false), AllowQueryToken: new(false), LandingPage: new(true)}.
+		merge(Options{PKCEPlain: new(true), AllowQueryToken: new(true), LandingPage: new(false)})
 	if isSet(got.PKCEPlain) || isSet(got.AllowQueryToken) || !isSet(got.LandingPage) {
 		t.Errorf("pkce_plain %v, allow_query_token %v, pages %v", *got.PKCEPlain, *got.AllowQueryToken, *got.LandingPage)
 	}

@@ -152,11 +152,12 @@ func (c *configuredSecret) Check(ctx context.Context, secret string) (bool, erro
 	if errors.Is(err, login.ErrBusy) || ctx.Err() != nil {
 		return false, login.ErrBusy
 	}
-	if err != nil || !ok {
-		return false, nil // the comparers report a wrong secret of some kinds as an error
+	// The comparers report a wrong secret of some kinds as an error.
+	right := err == nil && ok
+	if right {
+		c.sum.Store(&sum)
 	}
-	c.sum.Store(&sum)
-	return true, nil
+	return right, nil
 }
 
 // maxClientSecret bounds a secret that is hashed slowly, in bytes.

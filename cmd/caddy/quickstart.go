@@ -102,7 +102,7 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 	go func() { served <- backend.Serve(serveCtx, listener) }()
 	defer func() {
 		stopServing()
-		<-served // what it says has been looked at, or it was told to stop
+		_ = <-served // it was told to stop, or what it said has been looked at
 	}()
 	if err := d.start(); err != nil {
 		return err

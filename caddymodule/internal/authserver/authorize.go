@@ -49,9 +49,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	tx, c, err := s.request(r, p)
-	var refusal *redirectableError
-	if errors.As(err, &refusal) {
-		s.redirectError(w, r, refusal)
+	if refusal, ok := errors.AsType[*redirectableError](err); ok {
+		s.redirectError(w, refusal)
 		return nil
 	}
 	if err != nil {
@@ -68,7 +67,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if current == nil {
 			code = "login_required"
 		}
-		s.redirectError(w, r, &redirectableError{tx.RedirectURI, tx.State, &oauth.Error{Code: code, Description: "a page has to be shown"}})
+		s.redirectError(w, &redirectableError{tx.RedirectURI, tx.State, &oauth.Error{Code: code, Description: "a page has to be shown"}})
 		return nil
 	}
 	if tx.Browser == nil {
@@ -89,7 +88,7 @@ type redirectableError struct {
 
 func (e *redirectableError) Error() string { return e.refusal.Error() }
 
-func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, e *redirectableError) {
+func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
 	s.cfg.Log.Info("refused an authorization request",
 		zap.String("error", e.refusal.Code), zap.String("reason", e.refusal.Description))
 	target := oauth.AuthorizationResponse{

@@ -39,7 +39,7 @@ func (j cookieJar) read(r *http.Request, name string) string {
 // set writes a cookie. SameSite=Lax lets it come along when another site sends
 // the browser to /authorize, and never with a form of another site.
 func (j cookieJar) set(w http.ResponseWriter, name, value string, lifetime time.Duration) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: Secure is off on the plain loopback origin only
 		Name: name, Value: value, Path: "/", MaxAge: int(lifetime.Seconds()),
 		Secure: j.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})

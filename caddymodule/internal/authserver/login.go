@@ -54,6 +54,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 	}
 	status := http.StatusOK
 	switch v.Failure {
+	case pages.NoFailure, pages.LoginExpired:
 	case pages.WrongCredentials:
 		// 401 would make some browsers ask for HTTP credentials.
 		status = http.StatusForbidden

@@ -81,8 +81,8 @@ func (s *sessions) find(ctx context.Context, cookie string) (*session, error) {
 		return nil, err
 	}
 	out := &session{ID: id}
-	if err := json.Unmarshal(rec.Value, out); err != nil || out.Version != sessionVersion {
-		return nil, nil
+	if json.Unmarshal(rec.Value, out) != nil || out.Version != sessionVersion {
+		return nil, nil // of another version of this program: people sign in once more
 	}
 	return out, nil
 }

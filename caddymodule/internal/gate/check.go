@@ -132,12 +132,10 @@ func (g *Gate) verify(ctx context.Context, presented string, res *guarded) (*tok
 
 // inScope demands at least one scope of the resource.
 func inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
-	for _, scope := range claims.Scopes {
-		if res.Scopes.Has(scope) {
-			return claims, nil
-		}
+	if !slices.ContainsFunc(claims.Scopes, res.Scopes.Has) {
+		return claims, ErrScope
 	}
-	return claims, ErrScope
+	return claims, nil
 }
 
 // queryToken finds a static token in the query, where that is switched on.

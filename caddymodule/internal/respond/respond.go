@@ -99,7 +99,8 @@ func Preflight(w http.ResponseWriter, r *http.Request, origin string) {
 // requestedHeaders adds the Mcp-Param-* headers that a preflight names, at most
 // sixteen, to those that are always allowed.
 func requestedHeaders(r *http.Request) string {
-	allowed := allowHeaders
+	var allowed strings.Builder
+	allowed.WriteString(allowHeaders)
 	budget := 16
 	for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
 		name = strings.TrimSpace(name)
@@ -109,9 +110,9 @@ func requestedHeaders(r *http.Request) string {
 		if budget--; budget < 0 {
 			break
 		}
-		allowed += ", " + name
+		allowed.WriteString(", " + name)
 	}
-	return allowed
+	return allowed.String()
 }
 
 func isToken(s string) bool {

@@ -51,7 +51,7 @@ func child(path string) {
 			for ctx.Err() == nil {
 				if n, err := childStep(ctx, s, g); err == nil {
 					// One write of few bytes: the line comes whole or not at all.
-					_, _ = os.Stdout.WriteString(fmt.Sprintf("%d %d\n", g, n))
+					_, _ = fmt.Fprintf(os.Stdout, "%d %d\n", g, n)
 				}
 			}
 		})

@@ -262,7 +262,7 @@ func verifySchema(tx *bbolt.Tx) error {
 func explain(path string, err error) error {
 	for _, e := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
 		if errors.Is(err, e) {
-			err = fmt.Errorf("%w: it has no valid header (%v)", ErrDamaged, e)
+			err = fmt.Errorf("%w: it has no valid header (%w)", ErrDamaged, e)
 		}
 	}
 	switch {

@@ -31,7 +31,7 @@ func (s stamp) time() time.Time {
 	if s == 0 {
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(s))
+	return time.UnixMilli(int64(s)) //nolint:gosec // G115: readers check the range when they decode
 }
 
 func (s stamp) passed(now time.Time) bool {

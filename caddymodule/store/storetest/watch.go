@@ -37,16 +37,15 @@ func wantKey(t *testing.T, keys <-chan string, want string) {
 }
 
 // wantClosed takes what is left in the channel, until it is closed.
-func wantClosed(t *testing.T, keys <-chan string) (got []string) {
+func wantClosed(t *testing.T, keys <-chan string) {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
 		select {
-		case key, ok := <-keys:
+		case _, ok := <-keys:
 			if !ok {
-				return got
+				return
 			}
-			got = append(got, key)
 		case <-timeout:
 			t.Fatal("the channel was not closed")
 		}

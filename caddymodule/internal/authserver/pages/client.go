@@ -203,6 +203,7 @@ func newClientView(c Client) (*clientView, error) {
 		v.Vouch = doc.Host
 	case KnownWebsite, UnconfirmedWebsite:
 		v.Vouch = to.Host
+	case UnconfirmedApp, Configured: // no host stands for them
 	}
 	if c.Level != Configured && (to.Kind == website) != levelOfWebsite(c.Level) {
 		return nil, fmt.Errorf("%w: level %q does not fit a redirect to a %s", ErrView, l.Key, to.Kind)
