@@ -98,6 +98,18 @@ func TestOneIssuerForSeveralHosts(t *testing.T) {
 	}
 }
 
+// Tokens are checked with the keys in the store of the site that issues them.
+func TestTheStoreOfTheIssuersSiteIsThatOfAll(t *testing.T) {
+	m := newMachine(t)
+	m.mustLoad("mcp_auth {\nstore file "+filepath.Join(m.dir, "state.db")+"\nissuer http://auth.localhost:%[1]d\n}",
+		strings.Replace(severalHosts, "mcp_auth\n", "mcp_auth {\nstore memory\n"+robot+"}\n", 1))
+	github := m.url("github.localhost", 1)
+	m.status("a token of the issuer", github+"/mcp", m.robotToken(m.url("auth.localhost", 1), github+"/mcp"), http.StatusOK)
+	if n := references(filepath.Join(m.dir, "state.db")); n != 0 {
+		t.Errorf("the store that no site needs is taken %d times", n)
+	}
+}
+
 func TestAHostWithoutAnIssuerOfItsOwn(t *testing.T) {
 	m := newMachine(t)
 	m.mustLoad("mcp_auth {\nstore memory\nissuer http://auth.localhost:%[1]d\n"+alice+robot+"}", severalHosts)
@@ -196,6 +208,13 @@ func TestDirectivesOfOneOriginShareTheAuthorizationServer(t *testing.T) {
 	m := newMachine(t)
 	m.mustLoad("mcp_auth {\nstore memory\n"+robot+"}",
 		"http://localhost:%[1]d {\n@a header X-Way a\nhandle @a {\nmcp_auth\nrespond a\n}\nhandle {\nmcp_auth\nrespond b\n}\n}")
+	app, err := runningApp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if app.handlers[0].site.auth != app.handlers[1].site.auth {
+		t.Error("there are two servers, so there are twice as many tries to sign in")
+	}
 	origin := m.url("localhost", 1)
 	r := m.request(origin+"/token", "", url.Values{"grant_type": {"client_credentials"}})
 	r.SetBasicAuth("robot", "robot-secret-1234")
