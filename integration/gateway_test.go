@@ -32,6 +32,9 @@ type gatewayConfig struct {
 	site   string   // the lines of the site
 	global string   // lines for the global options
 	env    []string // variables that the configuration uses
+
+	// patient leaves out the grace period with which the other tests end soon.
+	patient bool
 }
 
 // gateway is a running Caddy.
@@ -65,13 +68,17 @@ func startGateway(t testing.TB, cfg gatewayConfig) *gateway {
 
 // caddyfile is a whole Caddyfile: the site of the test, and what keeps the process to itself.
 func (g *gateway) caddyfile(cfg gatewayConfig) string {
+	grace := "grace_period 1s"
+	if cfg.patient {
+		grace = ""
+	}
 	return fmt.Sprintf(`{
 	admin %s
 	persist_config off
 	skip_install_trust
 	auto_https disable_redirects
 	default_bind 127.0.0.1
-	grace_period 1s
+	%s
 	%s
 }
 
@@ -80,7 +87,7 @@ func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	log
 	%s
 }
-`, g.admin, cfg.global, g.origin, cfg.site)
+`, g.admin, grace, cfg.global, g.origin, cfg.site)
 }
 
 func (g *gateway) write(caddyfile string) {

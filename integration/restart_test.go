@@ -129,7 +129,7 @@ func TestReload(t *testing.T) {
 			g := startGateway(t, site(rec.address, ""))
 			reader := g.newGrant(t, url.Values{"resource": {g.origin + "/sse"}})
 			stream := openStream(t, g.client, g.origin+"/sse", reader.access)
-			stream.want("event: endpoint\ndata: /messages?sessionid=abc\n")
+			stream.want(endpointEvent)
 			before := newStateOf(t, g)
 
 			if err := g.reload(site(startBackend(t), "name \"After the change\"")); err != nil {

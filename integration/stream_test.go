@@ -19,7 +19,7 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 	for protocol, client := range protocolClients(g) {
 		t.Run(protocol, func(t *testing.T) {
 			stream := openStream(t, client, g.origin+"/sse", gr.access)
-			stream.want("event: endpoint\ndata: /messages?sessionid=abc\n")
+			stream.want(endpointEvent)
 			for _, event := range []string{`{"n":2}`, `{"n":3}`} {
 				rec.proceed <- struct{}{}
 				stream.want("event: message\ndata: " + event + "\n")
@@ -52,7 +52,7 @@ func TestClosedStreamEndsUpstream(t *testing.T) {
 	for protocol, client := range protocolClients(g) {
 		t.Run(protocol, func(t *testing.T) {
 			stream := openStream(t, client, g.origin+"/sse", gr.access)
-			stream.want("event: endpoint\ndata: /messages?sessionid=abc\n")
+			stream.want(endpointEvent)
 			ended := rec.ended.Load()
 			stream.cancel()
 			eventually(t, "the stream ends at the upstream", func() bool { return rec.ended.Load() > ended })
