@@ -97,6 +97,9 @@ func runCommand(t testing.TB, env []string, program string, args ...string) (std
 	return out.String(), errs.String(), err
 }
 
+// givenPorts are those that freePort has returned: the system may offer a port again before anything listens on it.
+var givenPorts sync.Map
+
 // freePort returns a port of the loopback address on which nothing listens, for TCP and, because of HTTP/3, for UDP.
 func freePort(t testing.TB) int {
 	t.Helper()
@@ -108,8 +111,11 @@ func freePort(t testing.TB) int {
 		port := ln.Addr().(*net.TCPAddr).Port
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		ln.Close()
-		if err == nil {
-			udp.Close()
+		if err != nil {
+			continue
+		}
+		udp.Close()
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
 			return port
 		}
 	}
