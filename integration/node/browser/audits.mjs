@@ -35,8 +35,10 @@ export const audits = {
     const { page } = await stage.open(withAxe);
     await page.goto(app.begin());
     await signIn(page, { ...alice, password: "wrong" });
+    await page.getByRole("alert").waitFor();
     await audit(stage, page, "sign-in-wrong");
     await signIn(page, alice);
+    await allow(page).waitFor();
     await audit(stage, page, "consent-app");
     await allow(page).click();
     await page.getByRole("link", { name: "Go back to the app" }).waitFor();
@@ -129,6 +131,7 @@ export const audits = {
 
 /** Looks at a page in all its forms. */
 async function audit({ artifacts }, page, name) {
+  await page.waitForLoadState("load");
   await page.evaluate(axe.source);
   const problems = [];
   for (const colorScheme of ["light", "dark"]) {

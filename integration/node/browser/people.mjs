@@ -9,6 +9,7 @@ export async function signIn(page, { name, password }) {
   await page.getByLabel("User name").fill(name);
   await page.getByLabel("Password").fill(password);
   await page.getByRole("button", { name: "Sign in" }).click();
+  await page.waitForLoadState("load"); // a click waits for the next page to begin only
 }
 
 export const allow = (page) => page.getByRole("button", { name: "Allow access" });
