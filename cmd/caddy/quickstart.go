@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/template"
 
@@ -99,11 +100,10 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 	d.Upstream = listener.Addr().String()
 	serveCtx, stopServing := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- backend.Serve(serveCtx, listener) }()
-	defer func() {
-		stopServing()
-		_ = <-served // it was told to stop, or what it said has been looked at
-	}()
+	var serving sync.WaitGroup
+	serving.Go(func() { served <- backend.Serve(serveCtx, listener) })
+	defer serving.Wait()
+	defer stopServing()
 	if err := d.start(); err != nil {
 		return err
 	}
@@ -113,7 +113,6 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 	select {
 	case <-ctx.Done():
 	case err = <-served:
-		served <- nil
 	}
 	fmt.Fprintln(out, "\nStopping.")
 	return errors.Join(err, caddy.Stop())

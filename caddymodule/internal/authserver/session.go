@@ -82,7 +82,7 @@ func (s *sessions) find(ctx context.Context, cookie string) (*session, error) {
 	}
 	out := &session{ID: id}
 	if json.Unmarshal(rec.Value, out) != nil || out.Version != sessionVersion {
-		return nil, nil // of another version of this program: people sign in once more
+		out = nil // of another version of this program: people sign in once more
 	}
 	return out, nil
 }
