@@ -41,87 +41,89 @@ var (
 )
 
 // The bodies that clients in the field were seen to send.
+var realRegistrations = []struct {
+	client, body string
+	want         oauth.ClientMetadata
+}{
+	{
+		"mcp-remote",
+		`{"redirect_uris":["http://localhost:21033/oauth/callback"],"token_endpoint_auth_method":"none",
+		"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP CLI Client",
+		"client_uri":"https://github.com/modelcontextprotocol/mcp-cli","software_id":"2e6dc280-f3c3-4e01-99a7-8181dbd1d23d",
+		"software_version":"0.15.1","scope":"mcp:tools","application_type":"native"}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{"http://localhost:21033/oauth/callback"}, TokenEndpointAuthMethod: oauth.AuthNone,
+			GrantTypes: bothGrants, ResponseTypes: code, ClientName: "MCP CLI Client",
+			ClientURI: "https://github.com/modelcontextprotocol/mcp-cli", Scope: "mcp:tools",
+			SoftwareID: "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d", SoftwareVersion: "0.15.1", ApplicationType: "native",
+		},
+	},
+	{
+		"MCP Inspector",
+		`{"redirect_uris":["http://127.0.0.1:6276/oauth/callback"],"token_endpoint_auth_method":"none",
+		"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP Inspector","application_type":"native"}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{"http://127.0.0.1:6276/oauth/callback"}, TokenEndpointAuthMethod: oauth.AuthNone,
+			GrantTypes: bothGrants, ResponseTypes: code, ClientName: "MCP Inspector", ApplicationType: "native",
+		},
+	},
+	{
+		"VS Code, with a grant type that is not offered",
+		`{"client_name":"Visual Studio Code","client_uri":"https://code.visualstudio.com",
+		"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],
+		"redirect_uris":["https://insiders.vscode.dev/redirect","https://vscode.dev/redirect","http://127.0.0.1/","http://127.0.0.1:33418/"],
+		"token_endpoint_auth_method":"none","application_type":"native"}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{
+				"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/",
+			},
+			TokenEndpointAuthMethod: oauth.AuthNone, GrantTypes: bothGrants, ResponseTypes: code,
+			ClientName: "Visual Studio Code", ClientURI: "https://code.visualstudio.com", ApplicationType: "native",
+		},
+	},
+	{
+		"Cursor, a mixed list with a scheme without a dot",
+		`{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback",
+		"https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],
+		"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{
+				"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback",
+				"http://localhost:8787/callback",
+			},
+			TokenEndpointAuthMethod: oauth.AuthNone, GrantTypes: bothGrants, ResponseTypes: code, ClientName: "Cursor",
+		},
+	},
+	{
+		"the Go SDK, which leaves out the authentication method",
+		`{"redirect_uris":["http://localhost:3142/"],"client_name":"go","application_type":"native"}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{"http://localhost:3142/"}, TokenEndpointAuthMethod: oauth.AuthNone,
+			GrantTypes: bothGrants, ResponseTypes: code, ClientName: "go", ApplicationType: "native",
+		},
+	},
+	{
+		"the TypeScript SDK, with what only hosts know",
+		`{"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"client_name":"Claude","token_endpoint_auth_method":"client_secret_post",
+		"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":"claudeai openid  email",
+		"logo_uri":"https://claude.ai/logo.png","contacts":["a@b.example"],"tos_uri":"","policy_uri":null,"jwks":{"keys":[]}}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{"https://claude.ai/api/mcp/auth_callback"}, TokenEndpointAuthMethod: oauth.AuthClientSecretPost,
+			GrantTypes: bothGrants, ResponseTypes: code, ClientName: "Claude", Scope: "claudeai openid email",
+		},
+	},
+	{
+		"a service account",
+		`{"client_name":"nightly","grant_types":["client_credentials"]}`,
+		oauth.ClientMetadata{
+			RedirectURIs: []string{}, TokenEndpointAuthMethod: oauth.AuthClientSecretBasic,
+			GrantTypes: []string{oauth.GrantClientCredentials}, ClientName: "nightly",
+		},
+	},
+}
+
 func TestRegistrationsOfRealClients(t *testing.T) {
-	for _, tc := range []struct {
-		client, body string
-		want         oauth.ClientMetadata
-	}{
-		{
-			"mcp-remote",
-			`{"redirect_uris":["http://localhost:21033/oauth/callback"],"token_endpoint_auth_method":"none",
-			"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP CLI Client",
-			"client_uri":"https://github.com/modelcontextprotocol/mcp-cli","software_id":"2e6dc280-f3c3-4e01-99a7-8181dbd1d23d",
-			"software_version":"0.15.1","scope":"mcp:tools","application_type":"native"}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{"http://localhost:21033/oauth/callback"}, TokenEndpointAuthMethod: oauth.AuthNone,
-				GrantTypes: bothGrants, ResponseTypes: code, ClientName: "MCP CLI Client",
-				ClientURI: "https://github.com/modelcontextprotocol/mcp-cli", Scope: "mcp:tools",
-				SoftwareID: "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d", SoftwareVersion: "0.15.1", ApplicationType: "native",
-			},
-		},
-		{
-			"MCP Inspector",
-			`{"redirect_uris":["http://127.0.0.1:6276/oauth/callback"],"token_endpoint_auth_method":"none",
-			"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"client_name":"MCP Inspector","application_type":"native"}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{"http://127.0.0.1:6276/oauth/callback"}, TokenEndpointAuthMethod: oauth.AuthNone,
-				GrantTypes: bothGrants, ResponseTypes: code, ClientName: "MCP Inspector", ApplicationType: "native",
-			},
-		},
-		{
-			"VS Code, with a grant type that is not offered",
-			`{"client_name":"Visual Studio Code","client_uri":"https://code.visualstudio.com",
-			"grant_types":["authorization_code","refresh_token","urn:ietf:params:oauth:grant-type:device_code"],"response_types":["code"],
-			"redirect_uris":["https://insiders.vscode.dev/redirect","https://vscode.dev/redirect","http://127.0.0.1/","http://127.0.0.1:33418/"],
-			"token_endpoint_auth_method":"none","application_type":"native"}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{
-					"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/",
-				},
-				TokenEndpointAuthMethod: oauth.AuthNone, GrantTypes: bothGrants, ResponseTypes: code,
-				ClientName: "Visual Studio Code", ClientURI: "https://code.visualstudio.com", ApplicationType: "native",
-			},
-		},
-		{
-			"Cursor, a mixed list with a scheme without a dot",
-			`{"client_name":"Cursor","redirect_uris":["cursor://anysphere.cursor-mcp/oauth/callback",
-			"https://www.cursor.com/agents/mcp/oauth/callback","http://localhost:8787/callback"],
-			"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{
-					"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback",
-					"http://localhost:8787/callback",
-				},
-				TokenEndpointAuthMethod: oauth.AuthNone, GrantTypes: bothGrants, ResponseTypes: code, ClientName: "Cursor",
-			},
-		},
-		{
-			"the Go SDK, which leaves out the authentication method",
-			`{"redirect_uris":["http://localhost:3142/"],"client_name":"go","application_type":"native"}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{"http://localhost:3142/"}, TokenEndpointAuthMethod: oauth.AuthNone,
-				GrantTypes: bothGrants, ResponseTypes: code, ClientName: "go", ApplicationType: "native",
-			},
-		},
-		{
-			"the TypeScript SDK, with what only hosts know",
-			`{"redirect_uris":["https://claude.ai/api/mcp/auth_callback"],"client_name":"Claude","token_endpoint_auth_method":"client_secret_post",
-			"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"scope":"claudeai openid  email",
-			"logo_uri":"https://claude.ai/logo.png","contacts":["a@b.example"],"tos_uri":"","policy_uri":null,"jwks":{"keys":[]}}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{"https://claude.ai/api/mcp/auth_callback"}, TokenEndpointAuthMethod: oauth.AuthClientSecretPost,
-				GrantTypes: bothGrants, ResponseTypes: code, ClientName: "Claude", Scope: "claudeai openid email",
-			},
-		},
-		{
-			"a service account",
-			`{"client_name":"nightly","grant_types":["client_credentials"]}`,
-			oauth.ClientMetadata{
-				RedirectURIs: []string{}, TokenEndpointAuthMethod: oauth.AuthClientSecretBasic,
-				GrantTypes: []string{oauth.GrantClientCredentials}, ClientName: "nightly",
-			},
-		},
-	} {
+	for _, tc := range realRegistrations {
 		t.Run(tc.client, func(t *testing.T) {
 			got, err := register(tc.body)
 			if err != nil {

@@ -8,119 +8,123 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
+// tooLong is a redirect URI beyond the bound.
+var tooLong = "https://app.example/" + strings.Repeat("a", oauth.MaxRedirectURILength)
+
+var redirectURICases = []struct {
+	rule string
+	uri  string
+	want string // the text of the refusal; "" for none
+}{
+	// What clients in the field register.
+	{"claude.ai", "https://claude.ai/api/mcp/auth_callback", ""},
+	{"ChatGPT with an id in the path", "https://chatgpt.com/connector/oauth/abc-123_x", ""},
+	{"VS Code on the web", "https://insiders.vscode.dev/redirect", ""},
+	{"VS Code loopback without a port", "http://127.0.0.1/", ""},
+	{"VS Code loopback with its port", "http://127.0.0.1:33418/", ""},
+	{"Claude Code without a port", "http://localhost/callback", ""},
+	{"mcp-remote", "http://localhost:21033/oauth/callback", ""},
+	{"Cursor, a scheme without a dot", "cursor://anysphere.cursor-mcp/oauth/callback", ""},
+	{"a reversed domain with one slash", "com.example:/x", ""},
+	{"a reversed domain with three slashes", "com.example.app:///callback", ""},
+	{"a query is part of the URI", "https://app.example/cb?tenant=1", ""},
+	{"a percent-encoded path", "https://app.example/c%20b", ""},
+	{"a host with a port", "https://app.example:8443/cb", ""},
+	{"IPv6 loopback over http", "http://[::1]:3000/cb", ""},
+	{"an IPv6 host over https", "https://[2001:db8::1]/cb", ""},
+	{"the highest port", "http://127.0.0.1:65535/", ""},
+
+	{"empty", "", "is empty"},
+	{"too long", tooLong, "is longer than 2048 bytes"},
+
+	// Bytes that parsers disagree about.
+	{"a wildcard host", "https://*.example.com/cb", "has a character"},
+	{"a wildcard path", "https://app.example/*", "has a character"},
+	{"a backslash as path separator", `https://app.example\@evil.example/`, "has a character"},
+	{"a backslash in the authority of loopback", `http://127.0.0.1\.evil.example/`, "has a character"},
+	{"a line feed", "https://app.example/\ncb", "has a character"},
+	{"a NUL", "https://app.example/\x00", "has a character"},
+	{"a tab inside a scheme", "java\tscript:alert(1)", "has a character"},
+	{"a leading space", " https://app.example/", "has a character"},
+	{"a non-ASCII host", "https://аpp.example/", "has a character"},
+	{"DEL", "https://app.example/\x7f", "has a character"},
+	{"a quote that would leave an attribute", `https://app.example/"onload=`, "has a character"},
+	{"an angle bracket", "https://app.example/<script>", "has a character"},
+	{"a fragment", "https://app.example/cb#x", "has a fragment"},
+	{"an empty fragment", "https://app.example/cb#", "has a fragment"},
+
+	// What is no absolute URI.
+	{"a relative reference", "/callback", "is not an absolute URI"},
+	{"a network-path reference", "//evil.example/cb", "is not an absolute URI"},
+	{"a scheme that begins with a digit", "1https://app.example/", "is not an absolute URI"},
+	{"a broken escape", "https://app.example/%zz", "is not an absolute URI"},
+	{"an escape in the host", "https://app%2eexample/", "is not an absolute URI"},
+	{"an escaped slash in the host", "https://app.example%2fevil.example/", "is not an absolute URI"},
+	{"an escaped slash in user information", "https://app.example%2f@evil.example/", "has user information"},
+	{"a port with a sign", "https://app.example:+80/", "is not an absolute URI"},
+	{"a port that is a word", "https://app.example:http/", "is not an absolute URI"},
+	{"an IPv6 address without brackets", "http://::1/cb", "is not an absolute URI"},
+	{"an upper-case scheme", "HTTPS://app.example/", "has an upper-case scheme"},
+	{"a mixed-case dangerous scheme", "JavaScript:alert(1)", "has an upper-case scheme"},
+
+	// User information hides the host from the eye.
+	{"user information", "https://claude.ai@evil.example/", "has user information"},
+	{"empty user information", "https://@evil.example/", "has user information"},
+	{"a password", "https://a:b@app.example/", "has user information"},
+	{"loopback as user information", "http://127.0.0.1@evil.example/", "has user information"},
+	{"loopback and port as user information", "http://127.0.0.1:80@evil.example/", "has user information"},
+	{"user information of a private scheme", "cursor://claude.ai@evil/cb", "has user information"},
+
+	// Hosts and ports.
+	{"no host", "https:///cb", "has no host"},
+	{"an opaque https URI", "https:app.example", "has no host"},
+	{"a path instead of a host", "https:/app.example/cb", "has no host"},
+	{"a port without a host", "https://:443/cb", "has no valid host"},
+	{"a leading dot", "https://.example.com/", "has no valid host"},
+	{"an empty label", "https://app..example/", "has no valid host"},
+	{"a sub-delimiter in the host", "https://app,example/", "has no valid host"},
+	{"an IPv6 zone", "https://[fe80::1%25eth0]/cb", "has no valid host"},
+	{"port 0", "https://app.example:0/", "has no valid port"},
+	{"port 65536", "https://app.example:65536/", "has no valid port"},
+	{"a port with a leading zero", "http://127.0.0.1:080/", "has no valid port"},
+	{"an empty port", "https://app.example:/cb", "has no valid port"},
+	{"an empty port on loopback", "http://localhost:/cb", "has no valid port"},
+
+	// Plain http goes to the three spellings of loopback only.
+	{"http to a name", "http://app.example/cb", "uses http for a host other"},
+	{"http to a name that begins like loopback", "http://localhost.evil.com/cb", "uses http for a host other"},
+	{"http to an address that begins like loopback", "http://127.0.0.1.evil.com/cb", "uses http for a host other"},
+	{"http to another loopback address", "http://127.0.0.2/cb", "uses http for a host other"},
+	{"http to a short form of loopback", "http://127.1/cb", "uses http for a host other"},
+	{"http to a decimal form of loopback", "http://2130706433/cb", "uses http for a host other"},
+	{"http to the tooLong form of ::1", "http://[0:0:0:0:0:0:0:1]/cb", "uses http for a host other"},
+	{"http to mapped loopback", "http://[::ffff:127.0.0.1]/cb", "uses http for a host other"},
+	{"http to LOCALHOST", "http://LOCALHOST/cb", "uses http for a host other"},
+	{"http to localhost with a final dot", "http://localhost./cb", "uses http for a host other"},
+	{"http to a name below localhost", "http://app.localhost/cb", "uses http for a host other"},
+	{"http to the unspecified address", "http://0.0.0.0/cb", "uses http for a host other"},
+
+	// Schemes that do something else than call an app back.
+	{"javascript", "javascript:alert(1)", "has a scheme that is not allowed"},
+	{"javascript with slashes", "javascript://app.example/%0aalert(1)", "has a scheme that is not allowed"},
+	{"data", "data:text/html,x", "has a scheme that is not allowed"},
+	{"file", "file:///etc/passwd", "has a scheme that is not allowed"},
+	{"vbscript", "vbscript:x", "has a scheme that is not allowed"},
+	{"blob", "blob:https://app.example/1", "has a scheme that is not allowed"},
+	{"about", "about:blank", "has a scheme that is not allowed"},
+	{"a web socket", "wss://app.example/cb", "has a scheme that is not allowed"},
+	{"ftp", "ftp://app.example/cb", "has a scheme that is not allowed"},
+	{"a URN", "urn:ietf:wg:oauth:2.0:oob", "has a scheme that is not allowed"},
+	{"an Office protocol", "ms-word:ofe|u|x", "has a character"},
+	{"a Windows protocol", "ms-settings://x/y", "has a scheme that is not allowed"},
+	{"a drive letter", "c:/windows", "has a scheme that is not allowed"},
+	{"an opaque private-use URI", "com.example:x", "names no place"},
+	{"a private-use scheme alone", "com.example:/", "names no place"},
+	{"a private-use scheme with an empty host", "cursor://", "names no place"},
+}
+
 func TestCheckRedirectURI(t *testing.T) {
-	long := "https://app.example/" + strings.Repeat("a", oauth.MaxRedirectURILength)
-	for _, tc := range []struct {
-		rule string
-		uri  string
-		want string // the text of the refusal; "" for none
-	}{
-		// What clients in the field register.
-		{"claude.ai", "https://claude.ai/api/mcp/auth_callback", ""},
-		{"ChatGPT with an id in the path", "https://chatgpt.com/connector/oauth/abc-123_x", ""},
-		{"VS Code on the web", "https://insiders.vscode.dev/redirect", ""},
-		{"VS Code loopback without a port", "http://127.0.0.1/", ""},
-		{"VS Code loopback with its port", "http://127.0.0.1:33418/", ""},
-		{"Claude Code without a port", "http://localhost/callback", ""},
-		{"mcp-remote", "http://localhost:21033/oauth/callback", ""},
-		{"Cursor, a scheme without a dot", "cursor://anysphere.cursor-mcp/oauth/callback", ""},
-		{"a reversed domain with one slash", "com.example:/x", ""},
-		{"a reversed domain with three slashes", "com.example.app:///callback", ""},
-		{"a query is part of the URI", "https://app.example/cb?tenant=1", ""},
-		{"a percent-encoded path", "https://app.example/c%20b", ""},
-		{"a host with a port", "https://app.example:8443/cb", ""},
-		{"IPv6 loopback over http", "http://[::1]:3000/cb", ""},
-		{"an IPv6 host over https", "https://[2001:db8::1]/cb", ""},
-		{"the highest port", "http://127.0.0.1:65535/", ""},
-
-		{"empty", "", "is empty"},
-		{"too long", long, "is longer than 2048 bytes"},
-
-		// Bytes that parsers disagree about.
-		{"a wildcard host", "https://*.example.com/cb", "has a character"},
-		{"a wildcard path", "https://app.example/*", "has a character"},
-		{"a backslash as path separator", `https://app.example\@evil.example/`, "has a character"},
-		{"a backslash in the authority of loopback", `http://127.0.0.1\.evil.example/`, "has a character"},
-		{"a line feed", "https://app.example/\ncb", "has a character"},
-		{"a NUL", "https://app.example/\x00", "has a character"},
-		{"a tab inside a scheme", "java\tscript:alert(1)", "has a character"},
-		{"a leading space", " https://app.example/", "has a character"},
-		{"a non-ASCII host", "https://аpp.example/", "has a character"},
-		{"DEL", "https://app.example/\x7f", "has a character"},
-		{"a quote that would leave an attribute", `https://app.example/"onload=`, "has a character"},
-		{"an angle bracket", "https://app.example/<script>", "has a character"},
-		{"a fragment", "https://app.example/cb#x", "has a fragment"},
-		{"an empty fragment", "https://app.example/cb#", "has a fragment"},
-
-		// What is no absolute URI.
-		{"a relative reference", "/callback", "is not an absolute URI"},
-		{"a network-path reference", "//evil.example/cb", "is not an absolute URI"},
-		{"a scheme that begins with a digit", "1https://app.example/", "is not an absolute URI"},
-		{"a broken escape", "https://app.example/%zz", "is not an absolute URI"},
-		{"an escape in the host", "https://app%2eexample/", "is not an absolute URI"},
-		{"an escaped slash in the host", "https://app.example%2fevil.example/", "is not an absolute URI"},
-		{"an escaped slash in user information", "https://app.example%2f@evil.example/", "has user information"},
-		{"a port with a sign", "https://app.example:+80/", "is not an absolute URI"},
-		{"a port that is a word", "https://app.example:http/", "is not an absolute URI"},
-		{"an IPv6 address without brackets", "http://::1/cb", "is not an absolute URI"},
-		{"an upper-case scheme", "HTTPS://app.example/", "has an upper-case scheme"},
-		{"a mixed-case dangerous scheme", "JavaScript:alert(1)", "has an upper-case scheme"},
-
-		// User information hides the host from the eye.
-		{"user information", "https://claude.ai@evil.example/", "has user information"},
-		{"empty user information", "https://@evil.example/", "has user information"},
-		{"a password", "https://a:b@app.example/", "has user information"},
-		{"loopback as user information", "http://127.0.0.1@evil.example/", "has user information"},
-		{"loopback and port as user information", "http://127.0.0.1:80@evil.example/", "has user information"},
-		{"user information of a private scheme", "cursor://claude.ai@evil/cb", "has user information"},
-
-		// Hosts and ports.
-		{"no host", "https:///cb", "has no host"},
-		{"an opaque https URI", "https:app.example", "has no host"},
-		{"a path instead of a host", "https:/app.example/cb", "has no host"},
-		{"a port without a host", "https://:443/cb", "has no valid host"},
-		{"a leading dot", "https://.example.com/", "has no valid host"},
-		{"an empty label", "https://app..example/", "has no valid host"},
-		{"a sub-delimiter in the host", "https://app,example/", "has no valid host"},
-		{"an IPv6 zone", "https://[fe80::1%25eth0]/cb", "has no valid host"},
-		{"port 0", "https://app.example:0/", "has no valid port"},
-		{"port 65536", "https://app.example:65536/", "has no valid port"},
-		{"a port with a leading zero", "http://127.0.0.1:080/", "has no valid port"},
-		{"an empty port", "https://app.example:/cb", "has no valid port"},
-		{"an empty port on loopback", "http://localhost:/cb", "has no valid port"},
-
-		// Plain http goes to the three spellings of loopback only.
-		{"http to a name", "http://app.example/cb", "uses http for a host other"},
-		{"http to a name that begins like loopback", "http://localhost.evil.com/cb", "uses http for a host other"},
-		{"http to an address that begins like loopback", "http://127.0.0.1.evil.com/cb", "uses http for a host other"},
-		{"http to another loopback address", "http://127.0.0.2/cb", "uses http for a host other"},
-		{"http to a short form of loopback", "http://127.1/cb", "uses http for a host other"},
-		{"http to a decimal form of loopback", "http://2130706433/cb", "uses http for a host other"},
-		{"http to the long form of ::1", "http://[0:0:0:0:0:0:0:1]/cb", "uses http for a host other"},
-		{"http to mapped loopback", "http://[::ffff:127.0.0.1]/cb", "uses http for a host other"},
-		{"http to LOCALHOST", "http://LOCALHOST/cb", "uses http for a host other"},
-		{"http to localhost with a final dot", "http://localhost./cb", "uses http for a host other"},
-		{"http to a name below localhost", "http://app.localhost/cb", "uses http for a host other"},
-		{"http to the unspecified address", "http://0.0.0.0/cb", "uses http for a host other"},
-
-		// Schemes that do something else than call an app back.
-		{"javascript", "javascript:alert(1)", "has a scheme that is not allowed"},
-		{"javascript with slashes", "javascript://app.example/%0aalert(1)", "has a scheme that is not allowed"},
-		{"data", "data:text/html,x", "has a scheme that is not allowed"},
-		{"file", "file:///etc/passwd", "has a scheme that is not allowed"},
-		{"vbscript", "vbscript:x", "has a scheme that is not allowed"},
-		{"blob", "blob:https://app.example/1", "has a scheme that is not allowed"},
-		{"about", "about:blank", "has a scheme that is not allowed"},
-		{"a web socket", "wss://app.example/cb", "has a scheme that is not allowed"},
-		{"ftp", "ftp://app.example/cb", "has a scheme that is not allowed"},
-		{"a URN", "urn:ietf:wg:oauth:2.0:oob", "has a scheme that is not allowed"},
-		{"an Office protocol", "ms-word:ofe|u|x", "has a character"},
-		{"a Windows protocol", "ms-settings://x/y", "has a scheme that is not allowed"},
-		{"a drive letter", "c:/windows", "has a scheme that is not allowed"},
-		{"an opaque private-use URI", "com.example:x", "names no place"},
-		{"a private-use scheme alone", "com.example:/", "names no place"},
-		{"a private-use scheme with an empty host", "cursor://", "names no place"},
-	} {
+	for _, tc := range redirectURICases {
 		t.Run(tc.rule, func(t *testing.T) {
 			err := oauth.CheckRedirectURI(tc.uri)
 			switch {
