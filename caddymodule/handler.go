@@ -77,15 +77,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	s := h.site
 	public := publicURL(r)
 	if gate.AmbiguousPath(public) {
-		respond.CloseUnread(w, r)
-		respond.Error(w, oauth.InvalidRequest("the path can be read in more than one way"))
+		respond.Unread(w, r, func() { respond.Error(w, errAmbiguous) })
 		return nil
 	}
 	path := public.Path
 	if !s.hostAllowed(r, path) {
-		respond.CloseUnread(w, r)
-		respond.Error(w, &oauth.Error{Code: "invalid_request", Status: http.StatusMisdirectedRequest,
-			Description: "this server does not go by that host name"})
+		respond.Unread(w, r, func() { respond.Error(w, errMisdirected) })
 		h.logRefusal(r, &gate.Refused{Status: http.StatusMisdirectedRequest, Reason: errHost})
 		return nil
 	}
@@ -124,6 +121,13 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	answer.Finish()
 	return nil
 }
+
+// Refusals of requests that belong to no site or to no path for sure.
+var (
+	errAmbiguous   = oauth.InvalidRequest("the path can be read in more than one way")
+	errMisdirected = &oauth.Error{Code: "invalid_request", Status: http.StatusMisdirectedRequest,
+		Description: "this server does not go by that host name"}
+)
 
 // errHost is the reason to refuse a request for a name that is not the site's.
 var errHost = errors.New("the host is not that of the site; a proxy in front has to keep it, or to be one of trusted_proxies")

@@ -172,9 +172,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	respond.CORS(w, "*")
-	respond.CloseUnread(w, r)
-	respond.JSON(w, status, body)
-	respond.Linger(w, r)
+	respond.Unread(w, r, func() { respond.JSON(w, status, body) })
 	return &Refused{status, reason}
 }
 
@@ -182,13 +180,11 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 // make the client throw it away.
 func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, reason error) *Refused {
 	respond.CORS(w, "*")
-	respond.CloseUnread(w, r)
-	respond.Error(w, oauth.TemporarilyUnavailable(reason))
+	respond.Unread(w, r, func() { respond.Error(w, oauth.TemporarilyUnavailable(reason)) })
 	return &Refused{http.StatusServiceUnavailable, reason}
 }
 
 func (g *Gate) notFound(w http.ResponseWriter, r *http.Request) *Refused {
-	respond.CloseUnread(w, r)
-	respond.NotFound(w)
+	respond.Unread(w, r, func() { respond.NotFound(w) })
 	return &Refused{http.StatusNotFound, ErrNoPath}
 }

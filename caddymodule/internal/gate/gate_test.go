@@ -3,7 +3,6 @@ package gate_test
 import (
 	"encoding/json"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -412,27 +411,5 @@ func TestARefusalOfABodyClosesTheConnection(t *testing.T) {
 	}
 	if _, _, resp := d.check(request("POST", "/mcp")); resp.Header.Get("Connection") != "" {
 		t.Error("a refusal without a body closes the connection")
-	}
-}
-
-// BenchmarkCheck is what the gate costs a request whose token is known.
-func BenchmarkCheck(b *testing.B) {
-	d := newDoor(b)
-	r := request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "mcp"), "Content-Type", "application/json",
-		"Accept", "application/json, text/event-stream", "Mcp-Session-Id", "1234", "User-Agent", "bench", "Cookie", "a=b; __Host-mcp_session=c")
-	header := r.Header.Clone()
-	w := httptest.NewRecorder()
-	b.ReportAllocs()
-	for b.Loop() {
-		maps.Copy(r.Header, header)
-		if gate.AmbiguousPath(r.URL) || d.Metadata(w, r, r.URL.Path) {
-			b.Fatal("the path is taken for another")
-		}
-		if _, refused := d.Check(w, r, r.URL.Path); refused != nil {
-			b.Fatal(refused.Reason)
-		}
-		a, r := d.Answer(w, r, r.URL.Path, nil)
-		d.Strip(r)
-		a.Close()
 	}
 }

@@ -29,17 +29,25 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-// How long, and how much, Linger reads of a body that nobody wants.
+// Unread answers a request whose body nobody reads, in a way in which the answer
+// arrives and the connection is free soon.
+func Unread(w http.ResponseWriter, r *http.Request, answer func()) {
+	CloseUnread(w, r)
+	answer()
+	linger(w, r)
+}
+
+// How long, and how much, linger reads of a body that nobody wants.
 const (
 	lingerTime   = 500 * time.Millisecond
 	lingerLength = 1 << 20
 )
 
-// Linger is called after the answer to a request whose body was left unread. It
+// linger is called after the answer to a request whose body was left unread. It
 // sends the answer off and then takes in some of what the client is still
 // sending: closing a connection on which data arrives makes the system reset it,
 // and the client would see a network fault instead of the answer.
-func Linger(w http.ResponseWriter, r *http.Request) {
+func linger(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
 		return
 	}
@@ -60,7 +68,7 @@ func Linger(w http.ResponseWriter, r *http.Request) {
 func CloseUnread(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
-		// Reading goes on in Linger after the answer has been written. Where
+		// Reading goes on in linger after the answer has been written. Where
 		// that cannot be had, the answer is sent all the same.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
