@@ -45,13 +45,14 @@ type site struct {
 	users    *users
 	verifier *token.Verifier
 	logs     *observer.ObservedLogs
+	tries    *authserver.Tries
 }
 
 // newSite makes a server over an empty store. Nothing that it does before a test
 // begins is counted by the store.
 func newSite(t *testing.T, change ...func(*authserver.Config)) *site {
 	t.Helper()
-	s := &site{t: t, store: storetest.NewFaulty(memstore.New(0)), users: newUsers()}
+	s := &site{t: t, store: storetest.NewFaulty(memstore.New(0)), users: newUsers(), tries: authserver.NewTries()}
 	t.Cleanup(func() { _ = s.store.Close() })
 	core, logs := observer.New(zapcore.DebugLevel)
 	s.logs = logs
@@ -77,7 +78,7 @@ func (s *site) open(cfg authserver.Config) {
 		s.t.Fatal(err)
 	}
 	s.verifier = token.NewVerifier(cfg.Issuer, keys, revocations, nil)
-	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: authserver.NewTries()}
+	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: s.tries}
 	if s.Server, err = authserver.New(cfg, state, s.verifier); err != nil {
 		s.t.Fatal(err)
 	}
