@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -44,6 +45,12 @@ func (r Record) ExpiredAt(now time.Time) bool {
 	return !r.Expires.IsZero() && !now.Before(r.Expires)
 }
 
+// Entry is what a list tells of a record.
+type Entry struct {
+	Key     string
+	Expires time.Time // as in the record
+}
+
 // Store keeps records under string keys. All methods are safe for concurrent
 // use. An error that is not ErrNotFound means that the store could not do its
 // work: the caller answers 503 and must not conclude anything about the record.
@@ -76,9 +83,16 @@ type Store interface {
 
 	// Keys yields the keys that start with prefix, in no particular order and
 	// without the expired ones; the empty prefix stands for all keys. Keys
-	// written or deleted meanwhile may or may not appear. The loop may call
-	// the store. An error ends the sequence.
+	// written or deleted meanwhile may or may not appear, and a key may come
+	// up again. The loop may call the store. An error ends the sequence. It
+	// may read the whole store, so it is for operators and not for requests.
 	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
+
+	// List yields the records directly in a folder, which is empty or ends in
+	// a slash: those whose key is the folder and a rest without a slash. The
+	// rules of Keys hold, except that it reads no more than what it yields and
+	// what has expired in the folder of late, however large the store is.
+	List(ctx context.Context, folder string) iter.Seq2[Entry, error]
 
 	// Watch returns a channel of the keys under prefix that any node writes or
 	// deletes from now on. The channel is closed when ctx is done, when the
@@ -117,6 +131,20 @@ func CheckKey(key string) error {
 	}
 	return nil
 }
+
+// CheckFolder returns an error for what List takes for no folder.
+func CheckFolder(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	if !strings.HasSuffix(folder, "/") {
+		return errors.New("a folder ends in a slash")
+	}
+	return CheckKey(folder)
+}
+
+// Folder returns the folder that a key lies in: what goes up to its last slash.
+func Folder(key string) string { return key[:strings.LastIndexByte(key, '/')+1] }
 
 // CheckRecord returns an error for a record that no store accepts in Put.
 func CheckRecord(r Record, now time.Time) error {

@@ -95,14 +95,14 @@ func (s *sessions) end(ctx context.Context, id string) error {
 // endOthers signs a user out in every browser but the one of the session: whoever
 // asks for it keeps the session until all is done, and can ask again.
 func (s *sessions) endOthers(ctx context.Context, current *session) error {
-	for key, err := range s.store.Keys(ctx, s.prefix+s.userPart(current.User.Subject)+"/") {
+	for e, err := range s.store.List(ctx, s.prefix+s.userPart(current.User.Subject)+"/") {
 		if err != nil {
 			return err
 		}
-		if key == s.prefix+current.ID {
+		if e.Key == s.prefix+current.ID {
 			continue
 		}
-		if err := s.store.Delete(ctx, key); err != nil {
+		if err := s.store.Delete(ctx, e.Key); err != nil {
 			return err
 		}
 	}

@@ -68,11 +68,11 @@ func (s *Service) ClientOf(ctx context.Context, token string) (string, error) {
 func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error) {
 	var out []*Grant
 	now := time.Now()
-	for key, err := range s.store.Keys(ctx, s.prefix+userText(s.userPart(subject))+"/") {
+	for e, err := range s.store.List(ctx, s.prefix+userText(s.userPart(subject))+"/") {
 		if err != nil {
 			return nil, err
 		}
-		g, err := s.get(ctx, key)
+		g, err := s.get(ctx, e.Key)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}

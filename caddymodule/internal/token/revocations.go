@@ -121,13 +121,11 @@ func (r *Revocations) followOnce(ctx context.Context) error {
 }
 
 func (r *Revocations) load(ctx context.Context) error {
-	for key, err := range r.store.Keys(ctx, r.prefix) {
+	for e, err := range r.store.List(ctx, r.prefix) {
 		if err != nil {
 			return err
 		}
-		if err := r.loadKey(ctx, key); err != nil {
-			return err
-		}
+		r.note(e.Key, e.Expires)
 	}
 	r.set.DeleteExpired()
 	return nil
@@ -141,12 +139,17 @@ func (r *Revocations) loadKey(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	r.note(key, rec.Expires)
+	return nil
+}
+
+// note puts what a record says into the set.
+func (r *Revocations) note(key string, expires time.Time) {
 	lifetime := gocache.NoExpiration
-	if !rec.Expires.IsZero() {
-		lifetime = max(time.Until(rec.Expires), time.Second)
+	if !expires.IsZero() {
+		lifetime = max(time.Until(expires), time.Second)
 	}
 	r.mark(strings.TrimPrefix(key, r.prefix), lifetime)
-	return nil
 }
 
 // Sweep forgets entries that have expired.

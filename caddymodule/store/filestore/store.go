@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"bytes"
 	"context"
 	"iter"
 	"os"
@@ -135,24 +134,40 @@ func removed(t *tables, key string, now time.Time) outcome {
 	return outcome{changed: changed, key: key}
 }
 
-// keysPage is how many records Keys reads in one transaction. A transaction
-// must not stay open while the caller's loop runs: a writer that has to grow
-// the memory map waits for it, and the loop may itself be waiting for a writer.
-const keysPage = 512
-
 // Keys implements store.Store.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		from := []byte(prefix)
-		for from != nil {
-			keys, next, err := s.keysFrom(ctx, from, []byte(prefix))
-			for _, key := range keys {
-				if !yield(key, nil) {
+		for e, err := range s.entries(ctx, walk{prefix: []byte(prefix)}) {
+			if !yield(e.Key, err) {
+				return
+			}
+		}
+	}
+}
+
+// List implements store.Store.
+func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		if err := store.CheckFolder(folder); err != nil {
+			yield(store.Entry{}, err)
+			return
+		}
+		s.entries(ctx, walk{prefix: []byte(folder), shallow: true})(yield)
+	}
+}
+
+// entries yields what a walk meets, in a transaction for each page.
+func (s *Store) entries(ctx context.Context, w walk) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for from := w.prefix; from != nil; {
+			page, next, err := s.page(ctx, w, from)
+			for _, e := range page {
+				if !yield(e, nil) {
 					return
 				}
 			}
 			if err != nil {
-				yield("", err)
+				yield(store.Entry{}, err)
 				return
 			}
 			from = next
@@ -160,9 +175,9 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 	}
 }
 
-// keysFrom returns the keys of one page and where the next page begins, which
-// is nil after the last one.
-func (s *Store) keysFrom(ctx context.Context, from, prefix []byte) (keys []string, next []byte, err error) {
+// page returns one page of a walk and where the next one begins, which is nil
+// after the last one.
+func (s *Store) page(ctx context.Context, w walk, from []byte) (page []store.Entry, next []byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
@@ -171,25 +186,10 @@ func (s *Store) keysFrom(ctx context.Context, from, prefix []byte) (keys []strin
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		c := t.records.Cursor()
-		read := 0
-		for k, v := c.Seek(from); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if read++; read > keysPage {
-				next = bytes.Clone(k)
-				return nil
-			}
-			expires, _, err := decode(v)
-			if err != nil {
-				return err
-			}
-			if !expires.passed(now) {
-				keys = append(keys, string(k))
-			}
-		}
-		return nil
+		page, next, err = w.page(t.records.Cursor(), from)
+		return err
 	})
-	return keys, next, err
+	return page, next, err
 }
 
 // Watch implements store.Store.

@@ -35,6 +35,9 @@ type Store struct {
 	mu     sync.RWMutex // held for writing by every change, so that Update is atomic
 	closed bool
 
+	// folders has the keys of the cache by their folder, for List.
+	folders map[string]map[string]struct{}
+
 	// soonest is a lower bound of the moments at which records expire, or the
 	// zero time when none does. Before it, a full store need not look for
 	// expired records, which keeps refusals cheap.
@@ -54,7 +57,9 @@ func New(maxRecords int) *Store {
 	if maxRecords <= 0 {
 		maxRecords = DefaultMaxRecords
 	}
-	return &Store{max: maxRecords, cache: cache.New(cache.NoExpiration, 0)}
+	return &Store{
+		max: maxRecords, cache: cache.New(cache.NoExpiration, 0), folders: make(map[string]map[string]struct{}),
+	}
 }
 
 // Get implements store.Store.
@@ -107,7 +112,7 @@ func (s *Store) Update(ctx context.Context, key string, fn func(store.Record) (s
 		return err
 	}
 	if !r.Exists() {
-		s.cache.Delete(key)
+		s.drop(key)
 		if old.Exists() {
 			s.hub.Publish(key)
 		}
@@ -154,6 +159,21 @@ func (s *Store) save(key string, r store.Record) {
 		}
 	}
 	s.cache.Set(key, kept, life)
+	folder := store.Folder(key)
+	if s.folders[folder] == nil {
+		s.folders[folder] = make(map[string]struct{})
+	}
+	s.folders[folder][key] = struct{}{}
+}
+
+// drop removes what there is at key.
+func (s *Store) drop(key string) {
+	s.cache.Delete(key)
+	folder := store.Folder(key)
+	delete(s.folders[folder], key)
+	if len(s.folders[folder]) == 0 {
+		delete(s.folders, folder)
+	}
 }
 
 // makeRoom returns an ErrFull when a record at key would be one too many, even
@@ -186,43 +206,71 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) (int, error) {
 
 // sweep removes the expired records and finds out when the next one expires.
 func (s *Store) sweep(now time.Time) int {
-	before := s.cache.ItemCount()
-	s.cache.DeleteExpired()
+	removed := 0
 	s.soonest = time.Time{}
-	for key, item := range s.cache.Items() {
-		r := item.Object.(store.Record)
-		switch {
-		case r.Expires.IsZero():
-		case r.ExpiredAt(now):
-			s.cache.Delete(key)
-		case s.soonest.IsZero() || r.Expires.Before(s.soonest):
-			s.soonest = r.Expires
+	for folder, keys := range s.folders {
+		for key := range keys {
+			v, ok := s.cache.Get(key)
+			if !ok || v.(store.Record).ExpiredAt(now) {
+				s.cache.Delete(key)
+				delete(keys, key)
+				removed++
+				continue
+			}
+			if r := v.(store.Record); !r.Expires.IsZero() && (s.soonest.IsZero() || r.Expires.Before(s.soonest)) {
+				s.soonest = r.Expires
+			}
+		}
+		if len(keys) == 0 {
+			delete(s.folders, folder)
 		}
 	}
-	return before - s.cache.ItemCount()
+	return removed
 }
 
 // Keys implements store.Store. It takes one snapshot when the loop begins.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		keys, err := s.snapshot(ctx, prefix)
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, key := range keys {
-			if err := ctx.Err(); err != nil {
-				yield("", err)
-				return
-			}
-			if !yield(key, nil) {
+		for e, err := range s.entries(ctx, func() []store.Entry { return s.withPrefix(prefix) }) {
+			if !yield(e.Key, err) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Store) snapshot(ctx context.Context, prefix string) ([]string, error) {
+// List implements store.Store. It takes one snapshot when the loop begins.
+func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		if err := store.CheckFolder(folder); err != nil {
+			yield(store.Entry{}, err)
+			return
+		}
+		s.entries(ctx, func() []store.Entry { return s.appendFolder(nil, folder) })(yield)
+	}
+}
+
+// entries yields a snapshot.
+func (s *Store) entries(ctx context.Context, take func() []store.Entry) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		entries, err := s.snapshot(ctx, take)
+		if err != nil {
+			yield(store.Entry{}, err)
+			return
+		}
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) snapshot(ctx context.Context, take func() []store.Entry) ([]store.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -231,14 +279,39 @@ func (s *Store) snapshot(ctx context.Context, prefix string) ([]string, error) {
 	if s.closed {
 		return nil, store.ErrClosed
 	}
-	now := time.Now()
-	var keys []string
-	for key, item := range s.cache.Items() {
-		if strings.HasPrefix(key, prefix) && !item.Object.(store.Record).ExpiredAt(now) {
-			keys = append(keys, key)
+	return take(), nil
+}
+
+// withPrefix returns the records whose keys start with prefix.
+func (s *Store) withPrefix(prefix string) []store.Entry {
+	var out []store.Entry
+	for folder := range s.folders {
+		if strings.HasPrefix(folder, prefix) {
+			out = s.appendFolder(out, folder)
 		}
 	}
-	return keys, nil
+	// What is left has the rest of the prefix in its name.
+	for _, e := range s.appendFolder(nil, store.Folder(prefix)) {
+		if strings.HasPrefix(e.Key, prefix) && store.Folder(prefix) != prefix {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// appendFolder appends the records of one folder.
+func (s *Store) appendFolder(out []store.Entry, folder string) []store.Entry {
+	now := time.Now()
+	for key := range s.folders[folder] {
+		v, ok := s.cache.Get(key)
+		if !ok {
+			continue
+		}
+		if r := v.(store.Record); !r.ExpiredAt(now) {
+			out = append(out, store.Entry{Key: key, Expires: r.Expires})
+		}
+	}
+	return out
 }
 
 // Watch implements store.Store.
@@ -252,6 +325,7 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.cache.Flush()
+	clear(s.folders)
 	s.hub.Close()
 	return nil
 }

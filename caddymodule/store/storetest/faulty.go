@@ -30,8 +30,8 @@ const (
 
 	// After makes a call fail when the store has done it, as a connection does
 	// that breaks before the answer. For Get and Watch it is the same as
-	// Before, as there is nothing to be left behind; Keys yields all keys and
-	// then the error.
+	// Before, as there is nothing to be left behind; Keys and List yield all
+	// there is and then the error.
 	After
 )
 
@@ -57,12 +57,13 @@ const (
 	Update Method = "Update"
 	Delete Method = "Delete"
 	Keys   Method = "Keys"
+	List   Method = "List"
 	Watch  Method = "Watch"
 	Sweep  Method = "Sweep"
 )
 
-// Call is one call that a Faulty has counted. For Keys and Watch the key is the
-// prefix; for Sweep it is empty.
+// Call is one call that a Faulty has counted. For Keys, List and Watch the key is the
+// prefix or folder; for Sweep it is empty.
 type Call struct {
 	Method Method
 	Key    string
@@ -112,7 +113,7 @@ func (f *Faulty) FailCall(n int, when Moment) {
 // method it does so for all of them.
 func (f *Faulty) FailMethods(when Moment, methods ...Method) {
 	if len(methods) == 0 {
-		methods = []Method{Get, Put, Update, Delete, Keys, Watch, Sweep}
+		methods = []Method{Get, Put, Update, Delete, Keys, List, Watch, Sweep}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -232,17 +233,29 @@ func (f *Faulty) Update(ctx context.Context, key string, fn func(store.Record) (
 
 // Keys implements store.Store. It counts as one call when the loop begins.
 func (f *Faulty) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		when := f.count(Keys, prefix)
+	return sequence(f, Keys, prefix, f.inner.Keys(ctx, prefix))
+}
+
+// List implements store.Store. It counts as one call when the loop begins.
+func (f *Faulty) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
+	return sequence(f, List, folder, f.inner.List(ctx, folder))
+}
+
+// sequence passes a sequence on that fails before its first step or after its
+// last one.
+func sequence[T any](f *Faulty, m Method, key string, inner iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		when := f.count(m, key)
 		if when == healthy || when == After {
-			for key, err := range f.inner.Keys(ctx, prefix) {
-				if !yield(key, err) || err != nil {
+			for item, err := range inner {
+				if !yield(item, err) || err != nil {
 					return
 				}
 			}
 		}
 		if when != healthy {
-			yield("", ErrInjected)
+			var none T
+			yield(none, ErrInjected)
 		}
 	}
 }
@@ -315,7 +328,7 @@ func (m Method) moments() []Moment {
 	switch m {
 	case Update:
 		return []Moment{Before, During, After}
-	case Put, Delete, Keys, Sweep:
+	case Put, Delete, Keys, List, Sweep:
 		return []Moment{Before, After}
 	default:
 		return []Moment{Before}

@@ -70,6 +70,9 @@ func act(ctx context.Context, f *storetest.Faulty, m storetest.Method) (err erro
 	case storetest.Keys:
 		for _, err = range f.Keys(ctx, "") {
 		}
+	case storetest.List:
+		for _, err = range f.List(ctx, "") {
+		}
 	case storetest.Watch:
 		_, err = f.Watch(ctx, "")
 	case storetest.Sweep:
@@ -99,6 +102,7 @@ func TestFaultyLeavesBehindWhatTheMomentSays(t *testing.T) {
 		{storetest.Update, untouched, untouched, "a=2 hour=v"},
 		{storetest.Delete, untouched, untouched, "hour=v"},
 		{storetest.Keys, untouched, untouched, untouched},
+		{storetest.List, untouched, untouched, untouched},
 		{storetest.Watch, untouched, untouched, untouched},
 		{storetest.Sweep, untouched, untouched, "a=1"},
 	}
@@ -136,7 +140,8 @@ func TestFaultyFailsAllMethodsWhenNoneIsNamed(t *testing.T) {
 	f := prepared(t)
 	f.FailMethods(storetest.Before)
 	for _, m := range []storetest.Method{
-		storetest.Get, storetest.Put, storetest.Update, storetest.Delete, storetest.Keys, storetest.Watch, storetest.Sweep,
+		storetest.Get, storetest.Put, storetest.Update, storetest.Delete, storetest.Keys, storetest.List,
+		storetest.Watch, storetest.Sweep,
 	} {
 		if err := act(t.Context(), f, m); err != storetest.ErrInjected {
 			t.Errorf("%s returned %v, want the injected error", m, err)

@@ -29,7 +29,7 @@ var keysRules = []rule{
 		wantKeys(t, s, "c")
 		wantKeys(t, s, "a/1/")
 	}},
-	{"each of many keys comes once", func(t *testing.T, s store.Store) {
+	{"each of many keys comes", func(t *testing.T, s store.Store) {
 		want := putMany(t, s, "many/", 1500)
 		put(t, s, "many", value("v"))
 		put(t, s, "many0", value("v"))

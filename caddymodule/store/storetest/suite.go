@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"update", updateRules},
 		{"races", raceRules},
 		{"keys", keysRules},
+		{"list", listRules},
 		{"watch", watchRules},
 		{"end", endRules},
 	}
@@ -106,7 +107,7 @@ func wantAbsent(t *testing.T, s store.Store, key string) {
 	}
 }
 
-// keysOf returns the keys under prefix, sorted.
+// keysOf returns the keys under prefix, sorted. A store may yield a key again.
 func keysOf(t *testing.T, s store.Store, prefix string) []string {
 	t.Helper()
 	var keys []string
@@ -117,7 +118,7 @@ func keysOf(t *testing.T, s store.Store, prefix string) []string {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
-	return keys
+	return slices.Compact(keys)
 }
 
 func wantKeys(t *testing.T, s store.Store, prefix string, want ...string) {
@@ -152,6 +153,12 @@ var methods = []method{
 	}},
 	{"Keys", false, false, func(ctx context.Context, s store.Store, key string) error {
 		for _, err := range s.Keys(ctx, key) {
+			return err
+		}
+		return nil
+	}},
+	{"List", false, false, func(ctx context.Context, s store.Store, _ string) error {
+		for _, err := range s.List(ctx, "") {
 			return err
 		}
 		return nil
