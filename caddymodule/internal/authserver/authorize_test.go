@@ -291,7 +291,7 @@ func TestGETChangesNothingInTheStore(t *testing.T) {
 		s.browser().get(target)
 	}
 	for _, c := range s.store.Calls()[before:] {
-		if !slices.Contains([]storetest.Method{storetest.Get, storetest.Keys}, c.Method) {
+		if !slices.Contains([]storetest.Method{storetest.Get, storetest.List}, c.Method) {
 			t.Errorf("a GET made the call %v", c)
 		}
 	}

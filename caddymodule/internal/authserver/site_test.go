@@ -69,7 +69,7 @@ func newSite(t *testing.T, change ...func(*authserver.Config)) *site {
 func (s *site) open(cfg authserver.Config) {
 	s.t.Helper()
 	const prefix = "test/"
-	keys, err := token.OpenKeys(s.t.Context(), s.store, prefix)
+	keys, err := token.OpenKeys(s.t.Context(), s.store, prefix, token.KeysConfig{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

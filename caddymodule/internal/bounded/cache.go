@@ -87,6 +87,13 @@ func (c *Cache) set(key string, v any, lifetime time.Duration) {
 	h.young.Set(key, v, lifetime)
 }
 
+// Clear drops all entries.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.halves.Store(&halves{young: newHalf(), old: newHalf()})
+}
+
 // Len returns the number of entries, expired ones included.
 func (c *Cache) Len() int {
 	h := c.halves.Load()

@@ -38,7 +38,7 @@ func newDoor(t testing.TB, change ...func(*gate.Config)) *door {
 	d := &door{t: t, store: storetest.NewFaulty(memstore.New(0))}
 	t.Cleanup(func() { _ = d.store.Close() })
 	var err error
-	if d.keys, err = token.OpenKeys(t.Context(), d.store, "test/"); err != nil {
+	if d.keys, err = token.OpenKeys(t.Context(), d.store, "test/", token.KeysConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	if d.revocations, err = token.OpenRevocations(t.Context(), d.store, "test/", zap.NewNop()); err != nil {

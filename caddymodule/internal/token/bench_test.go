@@ -16,7 +16,7 @@ import (
 func benchVerifier(b *testing.B) (*Verifier, string) {
 	b.Helper()
 	s := memstore.New(0)
-	keys, err := OpenKeys(b.Context(), s, "test/")
+	keys, err := OpenKeys(b.Context(), s, "test/", KeysConfig{})
 	if err != nil {
 		b.Fatal(err)
 	}

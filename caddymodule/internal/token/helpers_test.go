@@ -38,7 +38,7 @@ func newNode(t testing.TB, s store.Store) *node {
 	t.Helper()
 	n := &node{store: s}
 	var err error
-	if n.keys, err = token.OpenKeys(t.Context(), s, prefix); err != nil {
+	if n.keys, err = token.OpenKeys(t.Context(), s, prefix, token.KeysConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	if n.revocations, err = token.OpenRevocations(t.Context(), s, prefix, zap.NewNop()); err != nil {
@@ -77,8 +77,9 @@ type storedKeys struct {
 }
 
 type storedKey struct {
-	ID    string `json:"kid"`
-	PKCS8 []byte `json:"pkcs8"`
+	ID      string    `json:"kid"`
+	PKCS8   []byte    `json:"pkcs8"`
+	Created time.Time `json:"created"`
 }
 
 func readKeys(t testing.TB, s store.Store) storedKeys {
@@ -115,7 +116,7 @@ func newStoredKey(t testing.TB, id string) (storedKey, *ecdsa.PrivateKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return storedKey{id, der}, private
+	return storedKey{id, der, time.Now()}, private
 }
 
 // private is the key that the node signs with.

@@ -3,11 +3,8 @@ package token
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,13 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
-
-// recordVersion is the schema version of the stored key set.
-const recordVersion = 1
 
 // An unknown key id makes Keys read the store again, but no more often than once
 // in reloadInterval, so that junk tokens cannot turn into store traffic, and for
@@ -31,137 +26,123 @@ const (
 	reloadTimeout  = 2 * time.Second
 )
 
-// Keys are the keys of one issuer: those that sign access tokens, newest first,
-// and a secret from which all symmetric keys are derived. They are made once, at
-// the first start, and live in the store under one key, so that all nodes have
-// the same ones.
+// KeysConfig says how keys are kept.
+type KeysConfig struct {
+	// Box seals the keys in the store; nil to keep them as they are.
+	Box *seal.Box
+
+	// RotateAfter is how long a signing key is used; 0 for ever.
+	RotateAfter time.Duration
+
+	// TokenLifetime is the longest lifetime of access tokens. A key is kept
+	// until the last token that it may have signed has expired.
+	TokenLifetime time.Duration
+
+	// Log is told of rotations and of trouble; nil for nobody.
+	Log *zap.Logger
+}
+
+// Keys are the keys of one issuer: those that sign access tokens, and a secret
+// from which all symmetric keys are derived. They are made once, at the first
+// start, and live in the store under one key, so that all nodes have the same
+// ones.
 type Keys struct {
 	store store.Store
 	key   string
 
 	current atomic.Pointer[keySet]
 
+	// dropped counts how often a key was taken out of the set, after which
+	// nothing that it has signed is good any more.
+	dropped atomic.Uint64
+
+	mu  sync.Mutex // of cfg, and of changes of current
+	cfg KeysConfig
+
 	reloading  sync.Mutex
 	lastReload time.Time // when the last reading ended
 	reloadErr  error     // how it ended
 }
 
-// keySet is one immutable state of the keys.
-type keySet struct {
-	signing []signingKey
-	byID    map[string]*ecdsa.PublicKey
-	secret  []byte
-	jwks    []byte
-	signer  jose.Signer
-}
-
-type signingKey struct {
-	id      string
-	private *ecdsa.PrivateKey
-}
-
-// keyRecord is the stored form.
-type keyRecord struct {
-	Version int                `json:"v"`
-	Secret  []byte             `json:"secret"`
-	Signing []signingKeyRecord `json:"signing"`
-}
-
-type signingKeyRecord struct {
-	ID      string    `json:"kid"`
-	Created time.Time `json:"created"`
-	PKCS8   []byte    `json:"pkcs8"`
-}
-
 // OpenKeys reads the keys that the store holds below prefix, and makes them when
 // there are none. Of two nodes that start at once, one makes them.
-func OpenKeys(ctx context.Context, s store.Store, prefix string) (*Keys, error) {
-	k := &Keys{store: s, key: prefix + "keys"}
-	var fresh []byte
-	var found []byte
-	err := s.Update(ctx, k.key, func(r store.Record) (store.Record, error) {
-		if r.Exists() {
-			found = r.Value
-			return r, errKeysExist
-		}
-		if fresh == nil {
-			var err error
-			if fresh, err = newKeyRecord(time.Now()); err != nil {
-				return r, err
-			}
-		}
-		return store.Record{Value: fresh}, nil
-	})
-	switch {
-	case errors.Is(err, errKeysExist):
-	case err != nil:
-		return nil, fmt.Errorf("making signing keys: %w", err)
-	default:
-		found = fresh
+func OpenKeys(ctx context.Context, s store.Store, prefix string, cfg KeysConfig) (*Keys, error) {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
 	}
-	set, err := parseKeyRecord(found)
-	if err != nil {
+	k := &Keys{store: s, key: prefix + "keys", cfg: cfg}
+	if err := k.maintain(ctx); err != nil {
 		return nil, err
 	}
-	k.current.Store(set)
 	return k, nil
 }
 
-var errKeysExist = errors.New("keys exist")
-
-func newKeyRecord(now time.Time) ([]byte, error) {
-	key, err := newSigningKey(now)
-	if err != nil {
-		return nil, err
+// Configure changes how the keys are kept, as a new configuration does. When the
+// keys cannot be kept that way, everything stays as it was.
+func (k *Keys) Configure(ctx context.Context, cfg KeysConfig) error {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	return json.Marshal(keyRecord{Version: recordVersion, Secret: secret, Signing: []signingKeyRecord{key}})
+	k.mu.Lock()
+	before := k.cfg
+	k.cfg = cfg
+	k.mu.Unlock()
+	err := k.maintain(ctx)
+	if err != nil {
+		k.mu.Lock()
+		k.cfg = before
+		k.mu.Unlock()
+	}
+	return err
 }
 
-func newSigningKey(now time.Time) (signingKeyRecord, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return signingKeyRecord{}, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return signingKeyRecord{}, err
-	}
-	return signingKeyRecord{ID: rand.Text()[:16], Created: now.UTC().Truncate(time.Second), PKCS8: der}, nil
+func (k *Keys) config() KeysConfig {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.cfg
 }
 
-func parseKeyRecord(data []byte) (*keySet, error) {
-	var rec keyRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return nil, errors.New("the stored signing keys cannot be read")
+// decode opens and parses the stored form. current is false when it should be
+// sealed anew.
+func (k *Keys) decode(data []byte, box *seal.Box) (rec *keyRecord, current bool, err error) {
+	plain, current, err := box.Open(k.key, data)
+	if err != nil {
+		return nil, false, fmt.Errorf("the stored signing keys cannot be opened: %w", err)
 	}
-	if rec.Version != recordVersion {
-		return nil, fmt.Errorf("the stored signing keys have version %d; this program reads version %d", rec.Version, recordVersion)
+	if rec, err = decodeKeyRecord(plain); err != nil {
+		return nil, false, err
 	}
-	if len(rec.Secret) < 32 || len(rec.Signing) == 0 {
-		return nil, errors.New("the stored signing keys are incomplete")
+	// What cannot be read must be noticed before anything is written over it.
+	_, err = newKeySet(rec)
+	return rec, current, err
+}
+
+// encode is the stored form, unless err says that there is nothing to store.
+func (k *Keys) encode(rec *keyRecord, err error, box *seal.Box) (store.Record, error) {
+	if err != nil {
+		return store.Record{}, err
 	}
-	set := &keySet{secret: rec.Secret, byID: make(map[string]*ecdsa.PublicKey, len(rec.Signing))}
-	var public jose.JSONWebKeySet
-	for _, r := range rec.Signing {
-		parsed, err := x509.ParsePKCS8PrivateKey(r.PKCS8)
-		private, ok := parsed.(*ecdsa.PrivateKey)
-		if err != nil || !ok || private.Curve != elliptic.P256() {
-			return nil, fmt.Errorf("the stored signing key %q cannot be read", r.ID)
-		}
-		set.signing = append(set.signing, signingKey{id: r.ID, private: private})
-		set.byID[r.ID] = &private.PublicKey
-		public.Keys = append(public.Keys, jose.JSONWebKey{
-			Key: &private.PublicKey, KeyID: r.ID, Algorithm: string(jose.ES256), Use: "sig",
-		})
+	plain, err := json.Marshal(rec)
+	if err != nil {
+		return store.Record{}, err
 	}
-	var err error
-	if set.jwks, err = json.Marshal(public); err != nil {
-		return nil, err
+	data, err := box.Seal(k.key, plain)
+	return store.Record{Value: data}, err
+}
+
+// use makes a stored state the current one.
+func (k *Keys) use(rec *keyRecord) error {
+	set, err := newKeySet(rec)
+	if err != nil {
+		return err
 	}
-	set.signer, err = newSigner(set.signing[0])
-	return set, err
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := k.current.Swap(set)
+	if before != nil && set.lacks(before) {
+		k.dropped.Add(1)
+	}
+	return nil
 }
 
 // JWKS returns the public keys as a JWK Set (RFC 7517 section 5). The caller
@@ -171,7 +152,7 @@ func (k *Keys) JWKS() []byte { return k.current.Load().jwks }
 // Derive returns a symmetric key of 32 bytes for one purpose (RFC 5869). The
 // same label gives the same key on every node and after every restart.
 func (k *Keys) Derive(label string) []byte {
-	key, err := hkdf.Key(sha256.New, k.current.Load().secret, nil, label, 32)
+	key, err := hkdf.Key(sha256.New, k.current.Load().record.Secret, nil, label, 32)
 	if err != nil {
 		// The only error is a length beyond what HKDF can give.
 		panic(err)
@@ -212,17 +193,16 @@ func (k *Keys) reload(ctx context.Context) error {
 }
 
 func (k *Keys) read(ctx context.Context) error {
-	rec, err := k.store.Get(ctx, k.key)
+	stored, err := k.store.Get(ctx, k.key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // the keys at hand are all there are
 	}
 	if err != nil {
 		return err
 	}
-	set, err := parseKeyRecord(rec.Value)
+	rec, _, err := k.decode(stored.Value, k.config().Box)
 	if err != nil {
 		return err
 	}
-	k.current.Store(set)
-	return nil
+	return k.use(rec)
 }

@@ -33,7 +33,7 @@ func TestConcurrentFirstStartsMakeOneKeySet(t *testing.T) {
 	for i := range nodes {
 		wg.Go(func() {
 			var err error
-			if nodes[i], err = token.OpenKeys(t.Context(), s, prefix); err != nil {
+			if nodes[i], err = token.OpenKeys(t.Context(), s, prefix, token.KeysConfig{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -58,7 +58,7 @@ func TestKeysOutliveARestart(t *testing.T) {
 	if _, err := newNode(t, s).verifier.Verify(t.Context(), raw); err != nil {
 		t.Errorf("after the restart: %v", err)
 	}
-	other, err := token.OpenKeys(t.Context(), s, "other/")
+	other, err := token.OpenKeys(t.Context(), s, "other/", token.KeysConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,10 +138,10 @@ func TestStoredKeysThatCannotBeUsedAreAClearError(t *testing.T) {
 		{"no secret", storedKeys{1, nil, []storedKey{good}}, "incomplete"},
 		{"a short secret", storedKeys{1, secret[:31], []storedKey{good}}, "incomplete"},
 		{"no signing key", storedKeys{1, secret, nil}, "incomplete"},
-		{"a damaged key", storedKeys{1, secret, []storedKey{{"bad", good.PKCS8[1:]}}}, `signing key "bad" cannot be read`},
-		{"a damaged second key", storedKeys{1, secret, []storedKey{good, {"bad", nil}}}, `signing key "bad" cannot be read`},
-		{"an RSA key", storedKeys{1, secret, []storedKey{{"rsa", pkcs8(rsaKey)}}}, `signing key "rsa" cannot be read`},
-		{"a key on another curve", storedKeys{1, secret, []storedKey{{"p384", pkcs8(wrongCurve)}}}, `signing key "p384" cannot be read`},
+		{"a damaged key", storedKeys{1, secret, []storedKey{{ID: "bad", PKCS8: good.PKCS8[1:]}}}, `signing key "bad" cannot be read`},
+		{"a damaged second key", storedKeys{1, secret, []storedKey{good, {ID: "bad"}}}, `signing key "bad" cannot be read`},
+		{"an RSA key", storedKeys{1, secret, []storedKey{{ID: "rsa", PKCS8: pkcs8(rsaKey)}}}, `signing key "rsa" cannot be read`},
+		{"a key on another curve", storedKeys{1, secret, []storedKey{{ID: "p384", PKCS8: pkcs8(wrongCurve)}}}, `signing key "p384" cannot be read`},
 	} {
 		t.Run(tc.rule, func(t *testing.T) {
 			s := newStore(t)
@@ -154,7 +154,7 @@ func TestStoredKeysThatCannotBeUsedAreAClearError(t *testing.T) {
 				writeKeys(t, s, record)
 			}
 			before, _ := s.Get(t.Context(), prefix+"keys")
-			k, err := token.OpenKeys(t.Context(), s, prefix)
+			k, err := token.OpenKeys(t.Context(), s, prefix, token.KeysConfig{})
 			if err == nil || k != nil || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want an error that says %q", err, tc.says)
 			}
@@ -171,11 +171,11 @@ func TestStoredKeysThatCannotBeUsedAreAClearError(t *testing.T) {
 func TestOpenKeysWithAStoreThatFails(t *testing.T) {
 	open := func(t *testing.T) store.Store { return memstore.New(0) }
 	storetest.FailEachCall(t, open, func(t *testing.T, f *storetest.Faulty) {
-		k, err := token.OpenKeys(t.Context(), f, prefix)
+		k, err := token.OpenKeys(t.Context(), f, prefix, token.KeysConfig{})
 		if f.Injected() > 0 && (k != nil || !errors.Is(err, storetest.ErrInjected)) {
 			t.Errorf("got %v, want the store's error", err)
 		}
-		if k, err = token.OpenKeys(t.Context(), f.Inner(), prefix); err != nil {
+		if k, err = token.OpenKeys(t.Context(), f.Inner(), prefix, token.KeysConfig{}); err != nil {
 			t.Fatalf("the next start: %v", err)
 		}
 		if stored := readKeys(t, f.Inner()); !strings.Contains(string(k.JWKS()), stored.Signing[0].ID) {

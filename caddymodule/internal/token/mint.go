@@ -1,6 +1,7 @@
 package token
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"encoding/json"
 	"time"
@@ -10,9 +11,9 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
-func newSigner(key signingKey) (jose.Signer, error) {
+func newSigner(id string, private *ecdsa.PrivateKey) (jose.Signer, error) {
 	return jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key.private, KeyID: key.id}},
+		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: id}},
 		(&jose.SignerOptions{}).WithType(oauth.AccessTokenType))
 }
 
@@ -27,7 +28,7 @@ func (k *Keys) Mint(claims oauth.AccessTokenClaims, lifetime time.Duration) (str
 	if err != nil {
 		return "", err
 	}
-	signed, err := k.current.Load().signer.Sign(payload)
+	signed, err := k.current.Load().signerAt(now).Sign(payload)
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
@@ -19,6 +20,10 @@ type Revocations struct {
 	prefix string
 	log    *zap.Logger
 	set    *gocache.Cache
+
+	// floor is the moment, in Unix seconds, up to which all tokens are
+	// refused; see makeRoom.
+	floor atomic.Int64
 
 	// revoked is called for grants that come into the set; see Notify.
 	revoked func(grantID string)
@@ -37,12 +42,38 @@ func OpenRevocations(ctx context.Context, s store.Store, prefix string, log *zap
 // or on another node. It is called once, before the set is used.
 func (r *Revocations) Notify(revoked func(grantID string)) { r.revoked = revoked }
 
+// maxRevoked bounds the set. An entry takes some 200 bytes.
+const maxRevoked = 1 << 18
+
 // mark puts a grant into the set.
 func (r *Revocations) mark(grantID string, lifetime time.Duration) {
+	r.makeRoom()
 	r.set.Set(grantID, struct{}{}, lifetime)
 	if r.revoked != nil {
 		r.revoked(grantID)
 	}
+}
+
+// makeRoom empties a set that is full. From then on every token that was issued
+// before is refused, whoever it belongs to: clients get new ones with their
+// refresh tokens, which a revoked grant does not give. So the bound on memory
+// costs everyone a refresh and lets nobody in.
+func (r *Revocations) makeRoom() {
+	if r.set.ItemCount() < maxRevoked {
+		return
+	}
+	if r.set.DeleteExpired(); r.set.ItemCount() < maxRevoked {
+		return
+	}
+	r.log.Warn("too many revoked grants to remember; all access tokens of before have to be refreshed", zap.Int("grants", r.set.ItemCount()))
+	r.floor.Store(time.Now().Unix())
+	r.set.Flush()
+}
+
+// Refuses reports whether a token of a grant is refused that was issued at a
+// moment in Unix seconds.
+func (r *Revocations) Refuses(grantID string, issued int64) bool {
+	return issued <= r.floor.Load() || r.Has(grantID)
 }
 
 // Has reports whether the grant has been revoked.
@@ -82,42 +113,10 @@ var errKnown = errors.New("revocation is known")
 // Follow keeps the set up to date with what other nodes revoke, until ctx is
 // done. After a lost connection it reads the whole set again.
 func (r *Revocations) Follow(ctx context.Context) {
-	const retry = time.Second
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := r.followOnce(ctx)
-		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
-			return
-		}
-		if err != nil {
-			r.log.Warn("lost sight of revocations; trying again", zap.Error(err))
-		} else if time.Since(began) >= retry {
-			continue // a watch that worked for a while has ended; start the next at once
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
-	}
-}
-
-func (r *Revocations) followOnce(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// The watch comes first, so that nothing falls between it and the reading.
-	keys, err := r.store.Watch(ctx, r.prefix)
-	if err != nil {
-		return err
-	}
-	if err := r.load(ctx); err != nil {
-		return err
-	}
-	for key := range keys {
-		if err := r.loadKey(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
+	feed{
+		store: r.store, prefix: r.prefix, what: "revocations", log: r.log,
+		load: r.load, changed: r.loadKey,
+	}.follow(ctx)
 }
 
 func (r *Revocations) load(ctx context.Context) error {
@@ -143,8 +142,13 @@ func (r *Revocations) loadKey(ctx context.Context, key string) error {
 	return nil
 }
 
-// note puts what a record says into the set.
+// note puts what a record says into the set, unless the tokens of the grant are
+// refused for their age already: a record lives at least minLifetime longer than
+// the revocation is old.
 func (r *Revocations) note(key string, expires time.Time) {
+	if floor := r.floor.Load(); floor != 0 && !expires.IsZero() && expires.Add(-minLifetime-clockSkew).Unix() < floor {
+		return
+	}
 	lifetime := gocache.NoExpiration
 	if !expires.IsZero() {
 		lifetime = max(time.Until(expires), time.Second)

@@ -133,7 +133,7 @@ func TestFollowCatchesUpAfterAWatchHasEnded(t *testing.T) {
 }
 
 func TestFollowComesBackAfterEveryFault(t *testing.T) {
-	for _, method := range []storetest.Method{storetest.Watch, storetest.Keys, storetest.Get} {
+	for _, method := range []storetest.Method{storetest.Watch, storetest.List} {
 		t.Run(string(method), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := storetest.NewFaulty(newStore(t))
@@ -275,6 +275,48 @@ func TestAddWithAStoreThatFails(t *testing.T) {
 		}
 		if !newNode(t, f.Inner()).revocations.Has("grant1") {
 			t.Error("other nodes do not know after the next try")
+		}
+	})
+}
+
+func TestTheSetOfRevocationsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, newStore(t))
+		revoked, good := n.mint(t, "revoked"), n.mint(t, "good")
+		if err := n.revocations.Add(t.Context(), "revoked", accessLifetime); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		n.revocations.Fill()
+		if err := n.revocations.Add(t.Context(), "one-more", accessLifetime); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.revocations.Len(); got > token.MaxRevoked {
+			t.Errorf("the set holds %d entries", got)
+		}
+		if _, err := n.verifier.Verify(t.Context(), revoked); !errors.Is(err, token.ErrRevoked) {
+			t.Errorf("a token that was revoked before: %v, want ErrRevoked", err)
+		}
+		if _, err := n.verifier.Verify(t.Context(), good); !errors.Is(err, token.ErrRevoked) {
+			t.Errorf("another token of before: %v, want it to be refreshed", err)
+		}
+		time.Sleep(time.Second)
+		fresh, last := n.mint(t, "good"), n.mint(t, "one-more")
+		if _, err := n.verifier.Verify(t.Context(), fresh); err != nil {
+			t.Errorf("a token of afterwards: %v", err)
+		}
+		if _, err := n.verifier.Verify(t.Context(), last); !errors.Is(err, token.ErrRevoked) {
+			t.Errorf("a token of the last grant: %v, want ErrRevoked", err)
+		}
+		// Reading the store again brings back those that still matter only.
+		if err := n.revocations.Add(t.Context(), "later", accessLifetime); err != nil {
+			t.Fatal(err)
+		}
+		n.revocations.Forget()
+		defer n.follow(t)()
+		synctest.Wait()
+		if !n.revocations.Has("later") || n.revocations.Has("revoked") {
+			t.Errorf("later: %v, revoked: %v; want the later one only", n.revocations.Has("later"), n.revocations.Has("revoked"))
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -54,6 +55,7 @@ type Verifier struct {
 	keys    *Keys
 	revoked *Revocations
 	cache   *bounded.Cache
+	dropped atomic.Uint64 // keys that had been taken away when the cache was emptied
 	prepare func(*Claims)
 }
 
@@ -73,6 +75,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	// keyed at random and compares all of it, which is as strict as a
 	// cryptographic digest of the token would be and takes a fifth of the time.
 	var claims *Claims
+	dropped := v.forget()
 	if cached, ok := v.cache.Get(raw); ok {
 		claims = cached.(*Claims)
 	} else {
@@ -83,14 +86,28 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 		// The presented string may be a piece of the whole header; the cache
 		// holds on to the token alone.
 		v.cache.Set(strings.Clone(raw), claims, time.Until(time.Unix(claims.Expires, 0)))
+		if v.keys.dropped.Load() != dropped {
+			// Its key may have been taken away since it was verified.
+			v.cache.Clear()
+		}
 	}
 	if time.Now().Unix() >= claims.Expires {
 		return nil, ErrExpired
 	}
-	if v.revoked.Has(claims.GrantID) {
+	if v.revoked.Refuses(claims.GrantID, claims.IssuedAt) {
 		return claims, ErrRevoked
 	}
 	return claims, nil
+}
+
+// forget empties the cache when a key has been taken away, whose tokens must not
+// be taken for good any more. It returns how many have been.
+func (v *Verifier) forget() uint64 {
+	now := v.keys.dropped.Load()
+	if before := v.dropped.Load(); before != now && v.dropped.CompareAndSwap(before, now) {
+		v.cache.Clear()
+	}
+	return now
 }
 
 // Revoked reports whether a grant has been revoked.
