@@ -104,6 +104,9 @@ type State struct {
 	Keys        *token.Keys
 	Revocations *token.Revocations
 	Tries       *Tries // guesses that still count
+
+	// Registrations bounds what is kept of clients that nobody has used yet.
+	Registrations *client.Budget
 }
 
 // Server is an authorization server.
@@ -139,6 +142,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	}, s.revoker)
 	s.clients = client.NewDirectory(st.Store, st.Prefix, client.Config{
 		Configured: cfg.Clients, Policy: cfg.Registration, ExpireAfter: cfg.ClientLifetime,
+		Budget: st.Registrations, Trusted: !cfg.OpenServiceAccounts,
 	})
 	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
 	s.seal = newSealer(st.Keys.Derive("authorization request"))

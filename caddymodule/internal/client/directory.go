@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,6 +40,14 @@ type Config struct {
 
 	// ExpireAfter is how long a registration lives at least after its last use.
 	ExpireAfter time.Duration
+
+	// Budget bounds what is kept of registrations before their first use; nil
+	// for a full one.
+	Budget *Budget
+
+	// Trusted reports that whoever registers a service account has shown an
+	// initial access token, so that no bound is needed.
+	Trusted bool
 }
 
 // Directory finds clients and registers new ones.
@@ -51,6 +60,9 @@ type Directory struct {
 
 // NewDirectory keeps registrations in s below prefix.
 func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
+	if cfg.Budget == nil {
+		cfg.Budget = NewBudget()
+	}
 	d := &Directory{store: s, prefix: prefix + "client/", cfg: cfg, configured: make(map[string]*Client)}
 	for _, c := range cfg.Configured {
 		d.configured[c.ID] = c
@@ -127,16 +139,10 @@ var errRegistrationOff = &oauth.Error{
 }
 
 // Register makes a client of normalized metadata (RFC 7591 section 3). A policy
-// that does not permit it is an *oauth.Error.
+// that does not permit it is an *oauth.Error, and so is a lack of room.
 func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oauth.ClientInformation, error) {
-	if d.cfg.Policy.Off {
-		return nil, errRegistrationOff
-	}
-	for i, uri := range m.RedirectURIs {
-		if !d.cfg.Policy.Permits(uri) {
-			return nil, oauth.InvalidRedirectURI(fmt.Sprintf(
-				"redirect_uris[%d] is at a place that this server accepts no registrations for", i))
-		}
+	if err := d.permits(m); err != nil {
+		return nil, err
 	}
 	now := time.Now()
 	rec := record{Version: recordVersion, Issued: now.UTC().Truncate(time.Second), Metadata: m}
@@ -157,15 +163,42 @@ func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oaut
 		// JSON may need six bytes for one of the request.
 		return nil, oauth.InvalidClientMetadata("the metadata is too long; register fewer redirect_uris")
 	}
-	expires := now.Add(UnusedLifetime)
-	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) {
-		// A service account may wait longer for its first use.
-		expires = now.Add(d.cfg.ExpireAfter)
+	lifetime, err := d.lifetime(m, len(data), now)
+	if err != nil {
+		return nil, err
 	}
-	if err := d.store.Put(ctx, d.prefix+id, store.Record{Value: data, Expires: expires}); err != nil {
+	if err := d.store.Put(ctx, d.prefix+id, store.Record{Value: data, Expires: now.Add(lifetime)}); err != nil {
 		return nil, err
 	}
 	return info, nil
+}
+
+// permits checks the policy.
+func (d *Directory) permits(m oauth.ClientMetadata) error {
+	if d.cfg.Policy.Off {
+		return errRegistrationOff
+	}
+	for i, uri := range m.RedirectURIs {
+		if !d.cfg.Policy.Permits(uri) {
+			return oauth.InvalidRedirectURI(fmt.Sprintf(
+				"redirect_uris[%d] is at a place that this server accepts no registrations for", i))
+		}
+	}
+	return nil
+}
+
+// lifetime is how long a new registration lives before its first use.
+func (d *Directory) lifetime(m oauth.ClientMetadata, length int, now time.Time) (time.Duration, error) {
+	if d.cfg.Trusted && slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) {
+		// A service account may wait longer for its first use.
+		return d.cfg.ExpireAfter, nil
+	}
+	lifetime, wait := d.cfg.Budget.spend(now, length)
+	if lifetime == 0 {
+		return 0, oauth.TooManyRequests("too many clients are registering at the moment; try again later",
+			int(math.Ceil(wait.Seconds())))
+	}
+	return lifetime, nil
 }
 
 // Touch keeps a registration that is in use for at least ExpireAfter from now on.

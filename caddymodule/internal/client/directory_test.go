@@ -266,7 +266,7 @@ func TestRegistrationsLapse(t *testing.T) {
 	} {
 		t.Run(tc.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, _ := newDirectory(t, client.Config{ExpireAfter: tc.expireAfter})
+				d, _ := newDirectory(t, client.Config{ExpireAfter: tc.expireAfter, Trusted: true})
 				id := register(t, d, tc.body).ClientID
 				for _, pause := range tc.uses {
 					time.Sleep(pause)
