@@ -91,16 +91,18 @@ func (a *App) buildSites() error {
 	return b.build()
 }
 
-// state returns the open store that a module describes, or the default one.
-func (a *App) state(m StoreModule) (*state, error) {
+// state returns the open store that a module describes, or the default one, and
+// that module.
+func (a *App) state(m StoreModule) (*state, StoreModule, error) {
 	if m == nil {
 		file := &FileStore{}
 		if err := file.Provision(a.ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		m = file
 	}
-	return a.stores.take(m)
+	st, err := a.stores.take(m)
+	return st, m, err
 }
 
 // Interface guards

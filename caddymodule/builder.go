@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,14 +13,17 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
 // builder makes the sites of a configuration.
 type builder struct {
 	app    *App
 	web    *caddyhttp.App
-	sites  []*site // as the configuration has them
-	groups int     // of resources, so far
+	sites  []*site              // as the configuration has them
+	groups int                  // of resources, so far
+	boxes  map[string]*seal.Box // by the identity of the store
 }
 
 // build makes the sites and gives each to its handler. Everything that can be
@@ -114,21 +118,41 @@ func (b *builder) addResources(s *site) error {
 
 // open opens the store of a site's issuer, which says which tokens are good.
 func (b *builder) open(s *site) error {
-	module := s.handler.store
-	if s.home != nil {
-		module = s.home.handler.store
+	home := cmp.Or(s.home, s)
+	st, module, err := b.app.state(cmp.Or(home.handler.store, b.app.store))
+	if err != nil {
+		return err
 	}
-	st, err := b.app.state(cmp.Or(module, b.app.store))
+	box, err := b.boxOf(module)
 	if err != nil {
 		return err
 	}
 	st.operatorGrace.Store(b.web.GracePeriod > 0)
-	if s.issuer, err = st.issuer(s.issuerURL()); err != nil {
+	s.issuer, err = st.issuer(s.issuerURL(), token.KeysConfig{
+		Box: box, RotateAfter: time.Duration(home.options.SigningKeyLifetime),
+		TokenLifetime: time.Duration(home.options.AccessTokenLifetime),
+	})
+	if err != nil {
 		return err
 	}
 	s.makeTokens()
 	s.makeGate()
 	return nil
+}
+
+// boxOf returns what seals the keys in a store. A store has one encryption_key,
+// however many sites name it.
+func (b *builder) boxOf(m StoreModule) (*seal.Box, error) {
+	box := boxOf(m)
+	if b.boxes == nil {
+		b.boxes = make(map[string]*seal.Box)
+	}
+	if other, ok := b.boxes[m.Identity()]; ok && other.Fingerprint() != box.Fingerprint() {
+		return nil, errors.New("two sites name the same store with different lines 'encryption_key'. " +
+			"Move the store into the global options: mcp_auth { store … }")
+	}
+	b.boxes[m.Identity()] = box
+	return box, nil
 }
 
 // makeServer makes what answers the public endpoints of a site. Handlers at the

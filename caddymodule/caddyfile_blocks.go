@@ -141,10 +141,18 @@ func (p *parser) store() error {
 	return nil
 }
 
-// endOfStore refuses what follows the arguments of a store that has no block.
-func endOfStore(d *caddyfile.Dispenser) error {
-	if d.NextArg() || d.NextBlock(0) {
-		return d.Errf("the store does not know '%s'. Write: store memory, or: store file [<path>]", d.Val())
+// storeParser reads the block of a store with the means of the directive.
+func storeParser(d *caddyfile.Dispenser) *parser {
+	return &parser{Dispenser: d, lines: make(map[string]caddyfile.Token)}
+}
+
+// storeBlock reads the rest of a store's line and its block.
+func (p *parser) storeBlock(name, usage string, lines map[string]subdirective) error {
+	if p.NextArg() {
+		return p.Errf("the arguments of '%s' do not fit. Write: %s", name, usage)
 	}
-	return nil
+	if len(lines) == 0 && p.NextBlock(p.Nesting()) {
+		return p.Errf("'%s' has no block; take the braces away", name)
+	}
+	return p.readBlock(name, "", lines)
 }

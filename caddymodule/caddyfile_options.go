@@ -72,7 +72,7 @@ func (p *parser) lifetimeLines() map[string]subdirective {
 func (p *parser) operationLines() map[string]subdirective {
 	o := p.options
 	return map[string]subdirective{
-		"store": {usage: "store memory|file [<path>]", example: "store file /var/lib/mcp/state.db", read: p.store},
+		"store": {usage: "store memory|file [<path>]|redis <url>", example: "store file /var/lib/mcp/state.db", read: p.store},
 		"forward": {
 			usage: "forward <header> <value>", example: "forward X-Mcp-User {http.auth.user.id}",
 			repeats: true, read: p.forward,

@@ -48,6 +48,7 @@ var tokenLines = append([]line{
 	{"client", func(o *Options) any { return o.Clients }},
 	{"registration", func(o *Options) any { return o.Registration }},
 	{"access_token_lifetime", func(o *Options) any { return o.AccessTokenLifetime }},
+	{"signing_key_lifetime", func(o *Options) any { return o.SigningKeyLifetime }},
 }, signInLines...)
 
 // checkHomeLines refuses lines that would say something else about tokens than

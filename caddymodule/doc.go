@@ -10,4 +10,5 @@ func init() {
 	caddy.RegisterModule(Handler{})
 	caddy.RegisterModule(FileStore{})
 	caddy.RegisterModule(MemoryStore{})
+	caddy.RegisterModule(RedisStore{})
 }

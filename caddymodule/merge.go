@@ -10,14 +10,15 @@ import (
 
 // Defaults of the options.
 const (
-	defaultAccessLifetime  = caddy.Duration(time.Hour)
-	defaultRefreshLifetime = caddy.Duration(30 * 24 * time.Hour)
-	defaultRefreshGrace    = caddy.Duration(2 * time.Minute)
-	defaultSessionLifetime = caddy.Duration(12 * time.Hour)
-	defaultCodeLifetime    = caddy.Duration(60 * time.Second)
-	defaultClientLifetime  = caddy.Duration(30 * 24 * time.Hour)
-	defaultLoginWindow     = caddy.Duration(time.Minute)
-	defaultLoginMax        = 10
+	defaultAccessLifetime     = caddy.Duration(time.Hour)
+	defaultRefreshLifetime    = caddy.Duration(30 * 24 * time.Hour)
+	defaultRefreshGrace       = caddy.Duration(2 * time.Minute)
+	defaultSessionLifetime    = caddy.Duration(12 * time.Hour)
+	defaultCodeLifetime       = caddy.Duration(60 * time.Second)
+	defaultClientLifetime     = caddy.Duration(30 * 24 * time.Hour)
+	defaultSigningKeyLifetime = caddy.Duration(90 * 24 * time.Hour)
+	defaultLoginWindow        = caddy.Duration(time.Minute)
+	defaultLoginMax           = 10
 )
 
 // merge returns the options of a site: its own fields, then those of the app,
@@ -40,6 +41,7 @@ func (o Options) merge(global Options) Options {
 	o.RefreshTokenGrace = cmp.Or(o.RefreshTokenGrace, global.RefreshTokenGrace, defaultRefreshGrace)
 	o.SessionLifetime = cmp.Or(o.SessionLifetime, global.SessionLifetime, defaultSessionLifetime)
 	o.CodeLifetime = cmp.Or(o.CodeLifetime, global.CodeLifetime, defaultCodeLifetime)
+	o.SigningKeyLifetime = cmp.Or(o.SigningKeyLifetime, global.SigningKeyLifetime, defaultSigningKeyLifetime)
 	o.PKCEPlain = cmp.Or(o.PKCEPlain, global.PKCEPlain)
 	o.AllowQueryToken = cmp.Or(o.AllowQueryToken, global.AllowQueryToken)
 	o.LandingPage = cmp.Or(o.LandingPage, global.LandingPage)

@@ -69,6 +69,10 @@ type Options struct {
 	// How long an authorization code is good for. Default: 60s; at most 10m.
 	CodeLifetime caddy.Duration `json:"code_lifetime,omitempty"`
 
+	// How long a key signs access tokens before the next one takes its place.
+	// Default: 90d; at least 1h.
+	SigningKeyLifetime caddy.Duration `json:"signing_key_lifetime,omitempty"`
+
 	// Headers that tell the upstream who is calling. A header of the same name
 	// that came from the client is removed first.
 	Forward []Forward `json:"forward,omitempty"`

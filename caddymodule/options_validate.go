@@ -258,6 +258,7 @@ func (o *Options) lifetimes() []lifetime {
 		{"refresh_token_grace", "2m", &o.RefreshTokenGrace, time.Second, 10 * time.Minute},
 		{"session_lifetime", "12h", &o.SessionLifetime, time.Second, 0},
 		{"code_lifetime", "60s", &o.CodeLifetime, time.Second, 10 * time.Minute},
+		{"signing_key_lifetime", "90d", &o.SigningKeyLifetime, time.Hour, 0},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -103,6 +104,11 @@ func openState(m StoreModule) (caddy.Destructor, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	st := &state{store: s, log: newRunningLog(), ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
+	if w, ok := s.(interface{ Warnings() []string }); ok {
+		for _, warning := range w.Warnings() {
+			st.log.Warn("the store is not as safe as it could be: " + warning)
+		}
+	}
 	st.tasks.Go(st.sweep)
 	st.tasks.Go(st.watchExit)
 	return st, nil
@@ -169,17 +175,22 @@ func (st *state) watchExit() {
 	}
 }
 
-// issuer returns the state of an issuer, made at its first use.
-func (st *state) issuer(issuer string) (*issuerState, error) {
+// issuer returns the state of an issuer, made at its first use, with its keys
+// kept as the configuration says.
+func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if is, ok := st.issuers[issuer]; ok {
-		return is, nil
-	}
 	ctx, cancel := context.WithTimeout(st.ctx, openTimeout)
 	defer cancel()
+	cfg.Log = st.log
+	if is, ok := st.issuers[issuer]; ok {
+		if err := is.Keys.Configure(ctx, cfg); err != nil {
+			return nil, fmt.Errorf("keys of %s: %w", issuer, err)
+		}
+		return is, nil
+	}
 	prefix := keyPrefix(issuer)
-	keys, err := token.OpenKeys(ctx, st.store, prefix)
+	keys, err := token.OpenKeys(ctx, st.store, prefix, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("keys of %s: %w", issuer, err)
 	}
@@ -188,12 +199,16 @@ func (st *state) issuer(issuer string) (*issuerState, error) {
 		return nil, fmt.Errorf("reading the revocations of %s: %w", issuer, err)
 	}
 	is := &issuerState{
-		State:    authserver.State{Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: authserver.NewTries()},
+		State: authserver.State{
+			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
+			Tries: authserver.NewTries(), Registrations: client.NewBudget(),
+		},
 		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
 		streams:  gate.NewStreams(),
 	}
 	revocations.Notify(is.streams.Close)
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
+	st.tasks.Go(func() { keys.Follow(st.ctx) })
 	st.issuers[issuer] = is
 	return is, nil
 }

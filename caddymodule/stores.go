@@ -33,6 +33,8 @@ const maxMemoryRecords = 1_000_000
 type FileStore struct {
 	// Where the file is. Default: mcp_auth/state.db in Caddy's data directory.
 	Path string `json:"path,omitempty"`
+
+	Encryption
 }
 
 // CaddyModule returns the Caddy module information.
@@ -50,8 +52,10 @@ func (s *FileStore) Provision(caddy.Context) error {
 	if path == "" {
 		path = filepath.Join(caddy.AppDataDir(), "mcp_auth", "state.db")
 	}
-	s.Path, err = filepath.Abs(path)
-	return err
+	if s.Path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	return s.provisionEncryption()
 }
 
 // Identity implements StoreModule.
@@ -62,13 +66,16 @@ func (s *FileStore) Open() (store.Store, error) { return filestore.Open(s.Path) 
 
 // UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
 //
-//	store file [<path>]
+//	store file [<path>] {
+//		encryption_key <key> [<old keys...>]
+//	}
 func (s *FileStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the store
 	if d.NextArg() {
 		s.Path = d.Val()
 	}
-	return endOfStore(d)
+	p := storeParser(d)
+	return p.storeBlock("store file", "store file [<path>] { … }", s.encryptionLines(p))
 }
 
 // MemoryStore keeps the state in memory. A restart forgets it; a reload of the
@@ -91,7 +98,7 @@ func (MemoryStore) Open() (store.Store, error) { return memstore.New(maxMemoryRe
 //	store memory
 func (*MemoryStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the store
-	return endOfStore(d)
+	return storeParser(d).storeBlock("store memory", "store memory", nil)
 }
 
 // Interface guards
