@@ -1,9 +1,7 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,7 +25,13 @@ const adminTokenPath = "/mcp_auth/token"
 
 // Routes implements caddy.AdminRouter.
 func (adminAPI) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: adminTokenPath, Handler: caddy.AdminHandlerFunc(serveGeneratedTokens)}}
+	return []caddy.AdminRoute{
+		{Pattern: adminTokenPath, Handler: caddy.AdminHandlerFunc(serveGeneratedTokens)},
+		{Pattern: adminKeysPath, Handler: caddy.AdminHandlerFunc(serveKeys)},
+		{Pattern: adminRotatePath, Handler: caddy.AdminHandlerFunc(serveRotate)},
+		{Pattern: adminLivePath, Handler: caddy.AdminHandlerFunc(serveLive)},
+		{Pattern: adminReadyPath, Handler: caddy.AdminHandlerFunc(serveReady)},
+	}
 }
 
 // generatedToken is the bearer token of a site that has none in its
@@ -50,8 +54,8 @@ func runningApp() (*App, error) {
 }
 
 func serveGeneratedTokens(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed", r.Method)}
+	if err := checkMethod(r, http.MethodGet); err != nil {
+		return err
 	}
 	app, err := runningApp()
 	if err != nil {
@@ -64,9 +68,7 @@ func serveGeneratedTokens(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	slices.SortFunc(tokens, func(a, b generatedToken) int { return strings.Compare(a.Site, b.Site) })
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	return json.NewEncoder(w).Encode(tokens)
+	return answerJSON(w, http.StatusOK, tokens)
 }
 
 // Interface guards

@@ -104,7 +104,7 @@ func TestTheAdminEndpointForTokens(t *testing.T) {
 	}
 }
 
-// runCommand runs "caddy mcp-auth token …" and returns what it prints.
+// runCommand runs "caddy mcp-auth …" and returns what it prints.
 func runCommand(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	saved := os.Stdout
@@ -118,8 +118,8 @@ func runCommand(t *testing.T, args ...string) (string, error) {
 		printed <- string(data)
 	}()
 	root := &cobra.Command{Use: "mcp-auth", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(tokenCommand())
-	root.SetArgs(append([]string{"token"}, args...))
+	root.AddCommand(tokenCommand(), keyCommand())
+	root.SetArgs(args)
 	os.Stdout = w
 	err = root.ExecuteContext(t.Context())
 	os.Stdout = saved
@@ -133,14 +133,14 @@ func TestTokenShow(t *testing.T) {
 	shown := generatedTokens(t, m)
 	url := m.url("localhost", 1) + "/mcp"
 
-	got, err := runCommand(t, "show", "--address", m.admin)
+	got, err := runCommand(t, "token", "show", "--address", m.admin)
 	want := url + "\n  token:        " + shown[0].Token + "\n  Claude Code:  claude mcp add --transport http mcp " + url +
 		` --header "Authorization: Bearer ` + shown[0].Token + "\"\n"
 	if err != nil || got != want {
 		t.Errorf("got the error %v and\n%s\nwant\n%s", err, got, want)
 	}
 
-	got, err = runCommand(t, "show", "--json", "--address", m.admin)
+	got, err = runCommand(t, "token", "show", "--json", "--address", m.admin)
 	var tokens []generatedToken
 	if err != nil || json.Unmarshal([]byte(got), &tokens) != nil || !cmp.Equal(tokens, shown) {
 		t.Errorf("got the error %v and %s", err, got)
@@ -150,17 +150,17 @@ func TestTokenShow(t *testing.T) {
 	if err := os.WriteFile(config, []byte("{\n\tadmin "+m.admin+"\n}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := runCommand(t, "show", "--config", config); err != nil || got != want {
+	if got, err := runCommand(t, "token", "show", "--config", config); err != nil || got != want {
 		t.Errorf("by the configuration: got the error %v and %s", err, got)
 	}
 
 	m.mustLoad("", "http://localhost:%[1]d {\nmcp_auth {\nstore memory\nbearer_token dev_token_12345\n}\n}")
-	if got, err := runCommand(t, "show", "--address", m.admin); got != "" || err == nil ||
+	if got, err := runCommand(t, "token", "show", "--address", m.admin); got != "" || err == nil ||
 		err.Error() != "no site uses a generated token: each has a bearer_token line, or people who sign in" {
 		t.Errorf("got %q and the error %v", got, err)
 	}
 	nobody := fmt.Sprintf("127.0.0.1:%d", m.ports[3])
-	if _, err := runCommand(t, "show", "--address", nobody); err == nil || !strings.Contains(err.Error(), "asking Caddy at "+nobody+"; is it running?") {
+	if _, err := runCommand(t, "token", "show", "--address", nobody); err == nil || !strings.Contains(err.Error(), "asking Caddy at "+nobody+"; is it running?") {
 		t.Errorf("got the error %v", err)
 	}
 }

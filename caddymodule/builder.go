@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
@@ -21,9 +19,11 @@ import (
 type builder struct {
 	app    *App
 	web    *caddyhttp.App
-	sites  []*site              // as the configuration has them
-	groups int                  // of resources, so far
-	boxes  map[string]*seal.Box // by the identity of the store
+	sites  []*site // as the configuration has them
+	groups int     // of resources, so far
+
+	// fingerprints of the encryption keys, by the identity of the store
+	fingerprints map[string]string
 }
 
 // build makes the sites and gives each to its handler. Everything that can be
@@ -119,17 +119,13 @@ func (b *builder) addResources(s *site) error {
 // open opens the store of a site's issuer, which says which tokens are good.
 func (b *builder) open(s *site) error {
 	home := cmp.Or(s.home, s)
-	st, module, err := b.app.state(cmp.Or(home.handler.store, b.app.store))
-	if err != nil {
-		return err
-	}
-	box, err := b.boxOf(module)
+	st, module, err := b.app.state(home.storeModule(b.app))
 	if err != nil {
 		return err
 	}
 	st.operatorGrace.Store(b.web.GracePeriod > 0)
 	s.issuer, err = st.issuer(s.issuerURL(), token.KeysConfig{
-		Box: box, RotateAfter: time.Duration(home.options.SigningKeyLifetime),
+		Box: boxOf(module), RotateAfter: time.Duration(home.options.SigningKeyLifetime),
 		TokenLifetime: time.Duration(home.options.AccessTokenLifetime),
 	})
 	if err != nil {
@@ -140,20 +136,8 @@ func (b *builder) open(s *site) error {
 	return nil
 }
 
-// boxOf returns what seals the keys in a store. A store has one encryption_key,
-// however many sites name it.
-func (b *builder) boxOf(m StoreModule) (*seal.Box, error) {
-	box := boxOf(m)
-	if b.boxes == nil {
-		b.boxes = make(map[string]*seal.Box)
-	}
-	if other, ok := b.boxes[m.Identity()]; ok && other.Fingerprint() != box.Fingerprint() {
-		return nil, errors.New("two sites name the same store with different lines 'encryption_key'. " +
-			"Move the store into the global options: mcp_auth { store … }")
-	}
-	b.boxes[m.Identity()] = box
-	return box, nil
-}
+// storeModule describes the store of a site; nil for the default one.
+func (s *site) storeModule(a *App) StoreModule { return cmp.Or(s.handler.store, a.store) }
 
 // makeServer makes what answers the public endpoints of a site. Handlers at the
 // origin of the issuer share one authorization server, whichever of them a

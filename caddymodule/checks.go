@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,7 +16,9 @@ import (
 // check refuses what only shows when the options of a site, of the app and of
 // the other sites have come together.
 func (b *builder) check(s *site) error {
-	for _, check := range []func(*site) error{checkHomeLines, checkHomeStore, checkSubjects, checkOwnScopes, b.checkClientScopes} {
+	for _, check := range []func(*site) error{
+		checkHomeLines, checkHomeStore, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
+	} {
 		if err := check(s); err != nil {
 			return err
 		}
@@ -81,6 +84,25 @@ func checkHomeStore(s *site) error {
 	}
 	return fmt.Errorf("tokens for this site come from %s and are kept in its store. "+
 		"Move the line 'store' there, or into the global options: mcp_auth { store … }", s.home.origin)
+}
+
+// checkEncryption refuses a store with several encryption keys, however many
+// sites name it.
+func (b *builder) checkEncryption(s *site) error {
+	m := s.storeModule(b.app)
+	if m == nil {
+		return nil
+	}
+	if b.fingerprints == nil {
+		b.fingerprints = make(map[string]string)
+	}
+	own := boxOf(m).Fingerprint()
+	if other, ok := b.fingerprints[m.Identity()]; ok && other != own {
+		return errors.New("two sites name the same store with different lines 'encryption_key'. " +
+			"Move the store into the global options: mcp_auth { store … }")
+	}
+	b.fingerprints[m.Identity()] = own
+	return nil
 }
 
 // checkOwnScopes refuses scopes of tokens and resources that nobody could have.

@@ -22,7 +22,7 @@ admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --conf
 says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(tokenCommand())
+			cmd.AddCommand(tokenCommand(), keyCommand())
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())
 			}
@@ -62,11 +62,16 @@ const maxAdminAnswer = 16 << 20
 
 // adminGet asks the admin endpoint of the running Caddy.
 func adminGet(fl caddycmd.Flags, path string, v any) error {
+	return adminRequest(fl, http.MethodGet, path, v)
+}
+
+// adminRequest sends a request to the admin endpoint of the running Caddy.
+func adminRequest(fl caddycmd.Flags, method, path string, v any) error {
 	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
 	if err != nil {
 		return fmt.Errorf("finding the admin endpoint: %w", err)
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, path, nil, nil)
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
 	if err != nil {
 		return fmt.Errorf("asking Caddy at %s; is it running? If its admin endpoint is elsewhere, name it with --address: %w", address, err)
 	}
@@ -81,9 +86,7 @@ func cmdTokenShow(fl caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
-		data, err := json.MarshalIndent(tokens, "", "  ")
-		fmt.Println(string(data))
-		return caddy.ExitCodeSuccess, err
+		return caddy.ExitCodeSuccess, printJSON(tokens)
 	}
 	if len(tokens) == 0 {
 		return caddy.ExitCodeFailedStartup, errors.New("no site uses a generated token: each has a bearer_token line, or people who sign in")
@@ -93,4 +96,11 @@ func cmdTokenShow(fl caddycmd.Flags) (int, error) {
 			t.Resource, t.Token, t.Resource, t.Token)
 	}
 	return caddy.ExitCodeSuccess, nil
+}
+
+// printJSON prints what --json asks for.
+func printJSON(v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	fmt.Println(string(data))
+	return err
 }
