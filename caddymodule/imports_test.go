@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/authserver", "caddymodule/internal/gate", "caddymodule/internal/respond",
+		"caddymodule/internal/transfer",
 	},
 	"caddymodule/login":                {},
 	"caddymodule/store":                {},
@@ -38,8 +39,12 @@ var allowed = map[string][]string{
 	"caddymodule/internal/token": {
 		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/seal", "caddymodule/store",
 	},
-	"caddymodule/internal/client":           {"caddymodule/internal/oauth", "caddymodule/store"},
-	"caddymodule/internal/grant":            {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/client": {"caddymodule/internal/oauth", "caddymodule/store"},
+	"caddymodule/internal/grant":  {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/transfer": {
+		"caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
+		"caddymodule/store",
+	},
 	"caddymodule/internal/gate":             {"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/respond"},
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {

@@ -143,6 +143,12 @@ func (b *Box) Open(place string, stored []byte) (plain []byte, current bool, err
 	return nil, false, ErrOtherKey
 }
 
+// Sealed reports whether a stored form is sealed.
+func Sealed(stored []byte) bool {
+	var s sealed
+	return json.Unmarshal(stored, &s) == nil && s.Layout != 0
+}
+
 // Fingerprint tells boxes with other keys apart, without giving the keys away. It
 // is empty for the nil Box.
 func (b *Box) Fingerprint() string {

@@ -1,0 +1,164 @@
+package transfer
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+)
+
+// Summary counts records by what they are.
+type Summary struct {
+	Records  int `json:"records"`
+	Keys     int `json:"keys"` // sets of signing keys; each issuer has one
+	Unsealed int `json:"unsealed_keys"`
+	Clients  int `json:"clients"`
+	Grants   int `json:"grants"`
+	Sessions int `json:"sessions"`
+	Revoked  int `json:"revoked"`
+	Unknown  int `json:"unknown"`
+
+	// Expired records are left out by Import and counted nowhere else.
+	Expired int `json:"expired"`
+}
+
+// kind is what a record is.
+type kind string
+
+const (
+	kindKeys    kind = "keys"
+	kindClient  kind = "client"
+	kindGrant   kind = "grant"
+	kindSession kind = "session"
+	kindRevoked kind = "revoked"
+	kindUnknown kind = ""
+)
+
+func (s *Summary) count(k kind, value []byte) {
+	s.Records++
+	switch k {
+	case kindKeys:
+		s.Keys++
+		if !seal.Sealed(value) {
+			s.Unsealed++
+		}
+	case kindClient:
+		s.Clients++
+	case kindGrant:
+		s.Grants++
+	case kindSession:
+		s.Sessions++
+	case kindRevoked:
+		s.Revoked++
+	default:
+		s.Unknown++
+	}
+}
+
+// issuerLength is the length of the part of a key that stands for the issuer.
+const issuerLength = 16
+
+// split takes a key apart. What has the shape of no key is of unknown kind.
+func split(key string) (issuer string, k kind, name string) {
+	issuer, rest, _ := strings.Cut(key, "/")
+	if len(issuer) != issuerLength || strings.Trim(issuer, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		return "", kindUnknown, ""
+	}
+	word, name, named := strings.Cut(rest, "/")
+	switch k = kind(word); k {
+	case kindKeys:
+		if named {
+			return issuer, kindUnknown, ""
+		}
+		return issuer, k, ""
+	case kindClient, kindGrant, kindSession, kindRevoked:
+		return issuer, k, name
+	default:
+		return issuer, kindUnknown, ""
+	}
+}
+
+// Checker knows what records look like.
+type Checker struct {
+	// Box opens sealed signing keys; nil when nothing seals them.
+	Box *seal.Box
+
+	// Session returns an error for a session that cannot be used. name is what
+	// follows "session/" in its key.
+	Session func(name string, value []byte) error
+
+	// SessionVersion is the schema version that Session knows.
+	SessionVersion int
+}
+
+// record returns an error for a record that the program could not have written.
+// It ends in what there is to do.
+func (c Checker) record(key string, value []byte) error {
+	_, k, name := split(key)
+	var err error
+	known := 0
+	switch k {
+	case kindKeys:
+		known, err = token.RecordVersion, token.CheckKeys(key, value, c.Box)
+	case kindClient:
+		known, err = client.RecordVersion, client.CheckRecord(name, value)
+	case kindGrant:
+		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
+	case kindSession:
+		known, err = c.SessionVersion, c.Session(name, value)
+	case kindRevoked:
+		err = checkRevoked(name, value)
+	default:
+		return errors.New("the key is of no known kind; a newer version of this program may have written it, or another program")
+	}
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrOtherKey) {
+		return err // it tells what to do
+	}
+	return fmt.Errorf("%w; %s", err, advice(k, versionOf(value) > known))
+}
+
+// advice is what to do about a record.
+func advice(k kind, newer bool) string {
+	switch {
+	case newer:
+		return "a newer version of this program has written it: go on with that version"
+	case k == kindKeys:
+		return "restore a backup: without these keys, all tokens and sign-ins of the issuer are lost"
+	case k == kindSession:
+		return "it does no harm: the person signs in once more"
+	case k == kindRevoked:
+		return "restore a backup: what was revoked may be good until its access token expires"
+	default:
+		return "restore a backup, or do without it: the app has to be connected again"
+	}
+}
+
+// versionOf returns the schema version that a record names, or zero.
+func versionOf(value []byte) int {
+	var v struct {
+		Version int `json:"v"`
+	}
+	if json.Unmarshal(value, &v) != nil {
+		return 0
+	}
+	return v.Version
+}
+
+// checkRevoked also takes the ids that tokens of service accounts have in the
+// place of a grant's.
+func checkRevoked(name string, value []byte) error {
+	accounts := len(name) == len(rand.Text()) && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+	if !accounts && grant.CheckID(name) != nil {
+		return errors.New("the key is not that of a revocation")
+	}
+	return token.CheckRevoked(value)
+}
