@@ -27,6 +27,7 @@ const adminTokenPath = "/mcp_auth/token"
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: adminTokenPath, Handler: caddy.AdminHandlerFunc(serveGeneratedTokens)},
+		{Pattern: adminStorePath, Handler: caddy.AdminHandlerFunc(serveStoreExport)},
 		{Pattern: adminKeysPath, Handler: caddy.AdminHandlerFunc(serveKeys)},
 		{Pattern: adminRotatePath, Handler: caddy.AdminHandlerFunc(serveRotate)},
 		{Pattern: adminLivePath, Handler: caddy.AdminHandlerFunc(serveLive)},

@@ -22,7 +22,7 @@ admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --conf
 says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(tokenCommand(), keyCommand())
+			cmd.AddCommand(tokenCommand(), keyCommand(), storeCommand())
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())
 			}

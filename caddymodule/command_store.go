@@ -1,0 +1,443 @@
+package caddymodule
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/transfer"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/filestore"
+)
+
+func storeCommand() *cobra.Command {
+	storeCmd := &cobra.Command{Use: "store", Short: "Saves, restores and checks the state"}
+	export := &cobra.Command{
+		Use:   "export",
+		Short: "Writes the whole state into a file",
+		Long: `
+Reads the store that the configuration names, or with --address that of a running
+Caddy over its admin endpoint. A file store is in use while Caddy runs, so it
+takes --address then. The file has mode 0600 and must not exist; without --output
+the export goes to the standard output.`,
+		Args: cobra.NoArgs,
+		RunE: caddycmd.WrapCommandFuncForCobra(cmdStoreExport),
+	}
+	storeFlags(export)
+	export.Flags().StringP("address", "", "", "Address of the admin endpoint of a running Caddy to export from")
+	export.Flags().StringP("output", "o", "", "File to write")
+	load := &cobra.Command{
+		Use:   "import <file>",
+		Short: "Writes the state in an export into the store of the configuration",
+		Long: `
+Stop Caddy before. Nothing is written unless all of the file is good, and the
+store has to be empty unless --overwrite is given: then the records of the file
+take the place of those of the same name, and all others stay.`,
+		Args: cobra.ExactArgs(1),
+		RunE: caddycmd.WrapCommandFuncForCobra(cmdStoreImport),
+	}
+	storeFlags(load)
+	load.Flags().Bool("overwrite", false, "Import into a store that is not empty")
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Looks for damage in the store of the configuration",
+		Args:  cobra.NoArgs,
+		RunE:  caddycmd.WrapCommandFuncForCobra(cmdStoreCheck),
+	}
+	storeFlags(check)
+	check.Flags().Bool("json", false, "Print JSON")
+	storeCmd.AddCommand(export, load, check)
+	return storeCmd
+}
+
+// storeFlags adds the flags that say which store is meant.
+func storeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringP("config", "c", "", "Configuration file (default: the Caddyfile in the current folder)")
+	cmd.Flags().StringP("adapter", "a", "", "Name of the config adapter")
+	cmd.Flags().String("store", "", "Which store, when the configuration has several")
+}
+
+// cmdStoreExport is "caddy mcp-auth store export".
+func cmdStoreExport(fl caddycmd.Flags) (int, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	read := exportRunning
+	if fl.String("address") == "" {
+		read = exportClosed
+	}
+	sum, err := writeOutput(fl.String("output"), func(w io.Writer) (transfer.Summary, error) { return read(ctx, fl, w) })
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	fmt.Fprintf(os.Stderr, "exported %s\n", describe(sum))
+	if sum.Unsealed > 0 {
+		fmt.Fprintln(os.Stderr, "WARNING: the signing keys in the export are not sealed: keep it as secret as a private key. "+
+			"The line encryption_key in the block of the store seals them.")
+	}
+	return caddy.ExitCodeSuccess, nil
+}
+
+// writeOutput lets write fill a new file, or the standard output. A file that is
+// not complete is removed.
+func writeOutput(name string, write func(io.Writer) (transfer.Summary, error)) (transfer.Summary, error) {
+	if name == "" {
+		return write(os.Stdout)
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return transfer.Summary{}, fmt.Errorf("%s exists already; name a new file with --output", name)
+	}
+	if err != nil {
+		return transfer.Summary{}, err
+	}
+	sum, err := write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(name)
+	}
+	return sum, err
+}
+
+// exportRunning asks a running Caddy.
+func exportRunning(_ context.Context, fl caddycmd.Flags, w io.Writer) (transfer.Summary, error) {
+	address, path := fl.String("address"), adminStorePath
+	if identity := fl.String("store"); identity != "" {
+		path += "?" + url.Values{"store": {identity}}.Encode()
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return transfer.Summary{}, fmt.Errorf("asking Caddy at %s: %w", address, err)
+	}
+	defer resp.Body.Close()
+	return copyExport(w, resp.Body)
+}
+
+// exportClosed reads a store that no Caddy has to itself.
+func exportClosed(ctx context.Context, fl caddycmd.Flags, w io.Writer) (sum transfer.Summary, err error) {
+	err = withStore(fl, false, func(s store.Store, _ StoreModule) error {
+		sum, err = transfer.Export(ctx, s, w)
+		return err
+	})
+	return sum, err
+}
+
+// exportCommand is the command that exports from a Caddy that runs with this
+// configuration.
+func exportCommand(fl caddycmd.Flags, config []byte) string {
+	var cfg struct {
+		Admin caddy.AdminConfig `json:"admin"`
+	}
+	_ = json.Unmarshal(config, &cfg) // it has been read before
+	command := "caddy mcp-auth store export --address " + quote(cmp.Or(cfg.Admin.Listen, caddy.DefaultAdminListen))
+	for _, name := range []string{"store", "output"} {
+		if flag := fl.Lookup(name); flag != nil && flag.Value.String() != "" {
+			command += " --" + name + " " + quote(flag.Value.String())
+		}
+	}
+	if cfg.Admin.Disabled {
+		command += " (which needs the admin endpoint; it is off)"
+	}
+	return command
+}
+
+// quote writes an argument as a shell takes it.
+func quote(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// cmdStoreImport is "caddy mcp-auth store import".
+func cmdStoreImport(fl caddycmd.Flags) (int, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	f, err := os.Open(fl.Arg(0))
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	defer f.Close()
+	var sum transfer.Summary
+	var identity string
+	err = withStore(fl, true, func(s store.Store, m StoreModule) error {
+		identity = m.Identity()
+		sum, err = transfer.Import(ctx, s, f, transfer.Options{Overwrite: fl.Bool("overwrite"), Checker: checkerOf(m)})
+		return err
+	})
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("importing %s: %w", fl.Arg(0), err)
+	}
+	fmt.Fprintf(os.Stdout, "imported %s into %s\n", describe(sum), identity)
+	if sum.Expired > 0 {
+		fmt.Fprintf(os.Stdout, "left out %d that had expired\n", sum.Expired)
+	}
+	return caddy.ExitCodeSuccess, nil
+}
+
+// cmdStoreCheck is "caddy mcp-auth store check".
+func cmdStoreCheck(fl caddycmd.Flags) (int, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var report transfer.Report
+	var identity string
+	err := withStore(fl, false, func(s store.Store, m StoreModule) (err error) {
+		identity = m.Identity()
+		report, err = checkerOf(m).Check(ctx, s)
+		return err
+	})
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	if fl.Bool("json") {
+		err = json.NewEncoder(os.Stdout).Encode(struct {
+			Store string `json:"store"`
+			transfer.Report
+		}{identity, report})
+	} else {
+		err = printReport(os.Stdout, identity, report)
+	}
+	if n := len(report.Findings) + report.Omitted; err == nil && n > 0 {
+		err = fmt.Errorf("the store is damaged: %s", plural(n, "finding"))
+	}
+	return cmp.Or(exitCode(err), caddy.ExitCodeSuccess), err
+}
+
+func exitCode(err error) int {
+	if err != nil {
+		return caddy.ExitCodeFailedStartup
+	}
+	return caddy.ExitCodeSuccess
+}
+
+// printReport writes a report for people.
+func printReport(out io.Writer, identity string, r transfer.Report) error {
+	fmt.Fprintln(out, identity)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range []struct {
+		what  string
+		count int
+		note  string
+	}{
+		{"issuers with keys", r.Keys, unsealed(r.Unsealed)},
+		{"clients", r.Clients, ""},
+		{"grants", r.Grants, ""},
+		{"sessions", r.Sessions, ""},
+		{"revocations", r.Revoked, ""},
+		{"unknown records", r.Unknown, ""},
+	} {
+		fmt.Fprintf(w, "  %s\t%d%s\n", row.what, row.count, row.note)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintln(out, strings.TrimPrefix(f.Key+": "+f.Problem, ": "))
+	}
+	if r.Omitted > 0 {
+		fmt.Fprintf(out, "… and %d more\n", r.Omitted)
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintln(out, "no damage found")
+	}
+	return nil
+}
+
+func unsealed(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d not sealed)", n)
+}
+
+// describe says what was moved.
+func describe(s transfer.Summary) string {
+	return fmt.Sprintf("%s: the keys of %s, %s, %s, %s, %s", plural(s.Records, "record"), plural(s.Keys, "issuer"),
+		plural(s.Clients, "client"), plural(s.Grants, "grant"), plural(s.Sessions, "session"), plural(s.Revoked, "revocation"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// checkerOf knows the records in the store of a module.
+func checkerOf(m StoreModule) transfer.Checker {
+	return transfer.Checker{Box: boxOf(m), Session: authserver.CheckSession, SessionVersion: authserver.SessionVersion}
+}
+
+// withStore opens the store that the flags name and closes it behind work. Only
+// with create it makes a store where there is none.
+func withStore(fl caddycmd.Flags, create bool, work func(store.Store, StoreModule) error) error {
+	config, name, _, err := caddycmd.LoadConfig(fl.String("config"), fl.String("adapter"))
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		return errors.New("there is no Caddyfile in the current folder; name the configuration with --config")
+	}
+	modules, done, err := storesOf(config)
+	if err != nil {
+		return err
+	}
+	defer done()
+	identity, err := choose(slices.Sorted(maps.Keys(modules)), fl.String("store"))
+	if err != nil {
+		return err
+	}
+	s, err := openDirectly(modules[identity], create)
+	switch {
+	case errors.Is(err, filestore.ErrLocked):
+		return fmt.Errorf("%w. If it is Caddy with this configuration, stop it, or export from it while it runs: %s",
+			err, exportCommand(fl, config))
+	case errors.Is(err, errInMemory):
+		return fmt.Errorf("%w: %s", err, exportCommand(fl, config))
+	case err != nil:
+		return err
+	}
+	return errors.Join(work(s, modules[identity]), s.Close())
+}
+
+// lockPatience is how long a command waits for a Caddy that is about to end.
+const lockPatience = time.Second
+
+var errInMemory = errors.New("a memory store is in the running Caddy only. Export from it")
+
+// openDirectly opens a store without the app.
+func openDirectly(m StoreModule, create bool) (store.Store, error) {
+	switch m := m.(type) {
+	case *MemoryStore:
+		return nil, errInMemory
+	case *FileStore:
+		if _, err := os.Stat(m.Path); errors.Is(err, fs.ErrNotExist) && !create {
+			return nil, fmt.Errorf("there is no store at %s. Where it is by default depends on the user: "+
+				"run the command as the user that Caddy runs as, such as: sudo -u caddy caddy mcp-auth …", m.Path)
+		}
+		return filestore.Open(m.Path, filestore.WithLockTimeout(lockPatience))
+	default:
+		return m.Open()
+	}
+}
+
+// storesOf returns the modules of all stores that a configuration names, by their
+// identities, and what ends them. Nothing else of the configuration is
+// provisioned: that would open its logs, which then get the errors of the command,
+// and make certificates.
+func storesOf(config []byte) (map[string]StoreModule, func(), error) {
+	var root any
+	if err := json.Unmarshal(config, &root); err != nil {
+		return nil, nil, fmt.Errorf("decoding the configuration: %w", err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	found := storeFinder{ctx: ctx, modules: make(map[string]StoreModule)}
+	if err := found.find(root); err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return found.modules, cancel, nil
+}
+
+// storeFinder collects the stores of a configuration.
+type storeFinder struct {
+	ctx     caddy.Context
+	modules map[string]StoreModule
+}
+
+// find looks at the app and at all handlers, wherever they are. A handler without
+// a store uses that of the app.
+func (f *storeFinder) find(root any) error {
+	app, configured := member(member(root, "apps"), "mcp_auth").(map[string]any)
+	shared := app["store"]
+	users := 0
+	err := eachHandler(root, func(handler map[string]any) error {
+		if own, ok := handler["store"]; ok {
+			return f.add(own)
+		}
+		users++
+		return f.add(shared)
+	})
+	if err == nil && users == 0 && configured && shared != nil {
+		err = f.add(shared)
+	}
+	return err
+}
+
+func member(v any, name string) any {
+	object, _ := v.(map[string]any)
+	return object[name]
+}
+
+// eachHandler calls fn for all mcp_auth handlers below v.
+func eachHandler(v any, fn func(map[string]any) error) error {
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if err := eachHandler(item, fn); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		if v["handler"] == "mcp_auth" {
+			return fn(v)
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if err := eachHandler(v[name], fn); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// add loads the module of a store; nil stands for the default one.
+func (f *storeFinder) add(raw any) error {
+	backend := "file"
+	settings := map[string]any{}
+	if raw != nil {
+		object, ok := raw.(map[string]any)
+		if !ok {
+			return errors.New("store: not an object")
+		}
+		settings = maps.Clone(object)
+		backend, _ = settings["backend"].(string)
+		delete(settings, "backend")
+	}
+	data, err := json.Marshal(settings)
+	if err != nil {
+		return err
+	}
+	loaded, err := f.ctx.LoadModuleByID("mcp_auth.stores."+backend, data)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	m, ok := loaded.(StoreModule)
+	if !ok {
+		return fmt.Errorf("store: %T is no store", loaded)
+	}
+	// Of two that are the same, one may lack the key that both need.
+	if known, ok := f.modules[m.Identity()]; !ok || boxOf(known) == nil {
+		f.modules[m.Identity()] = m
+	}
+	return nil
+}
