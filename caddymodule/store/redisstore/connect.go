@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"syscall"
 
@@ -149,7 +148,12 @@ type tlsConn struct {
 // SyscallConn implements syscall.Conn.
 func (c tlsConn) SyscallConn() (syscall.RawConn, error) { return c.socket.SyscallConn() }
 
-var errReplica = errors.New("the server is a read-only replica")
+// unsuitable is an error that says by itself what to do about a server.
+type unsuitable string
+
+func (e unsuitable) Error() string { return string(e) }
+
+const errReplica unsuitable = "the server is a read-only replica: give the address of the master, or use Sentinel"
 
 // refuseReplica keeps the client from reading what may be out of date, where the
 // name of a master leads to a replica or a sentinel has not heard of a failover.

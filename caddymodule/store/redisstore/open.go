@@ -52,7 +52,7 @@ func (s *Store) inspect(ctx context.Context, cfg settings) error {
 	if err != nil && callerCtx.Err() != nil {
 		return callerCtx.Err()
 	}
-	return withHint(err)
+	return withHint(oneLine(err))
 }
 
 // inspectNode returns what makes a server unusable as an error, and what makes
@@ -93,16 +93,16 @@ func parseInfo(text string) map[string]string {
 func checkServer(info map[string]string, cfg settings) error {
 	switch mode := info["redis_mode"]; {
 	case mode == "cluster" && !cfg.Cluster:
-		return errors.New("the server is a node of a cluster: set cluster")
+		return unsuitable("the server is a node of a cluster: set cluster")
 	case mode == "sentinel":
-		return errors.New("the server is a sentinel: set the name of the sentinel master")
+		return unsuitable("the server is a sentinel: set the name of the sentinel master")
 	}
 	major, rest, _ := strings.Cut(info["redis_version"], ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	a, errMajor := strconv.Atoi(major)
 	b, errMinor := strconv.Atoi(minor)
 	if errMajor == nil && errMinor == nil && (a < 6 || a == 6 && b < 2) {
-		return fmt.Errorf("the server has version %s, but 6.2 is needed", info["redis_version"])
+		return unsuitable("the server has version " + info["redis_version"] + ", but 6.2 is needed")
 	}
 	return nil
 }
@@ -129,11 +129,11 @@ func warningsOf(info map[string]string, snapshots bool, addr string, cfg setting
 var hints = []struct{ prefix, hint string }{
 	{"WRONGPASS", "check user name and password"},
 	{"NOAUTH", "the server asks for a password, but none is configured"},
-	{"AUTH", "the server has no password for this user, but one is configured"},
 	{"NOPERM", "give the user the rights that the documentation lists"},
 	{"LOADING", "the server is still reading its data; try again in a while"},
 	{"This instance has cluster support disabled", "the server is not a cluster: unset cluster"},
 	{"No such master with that name", "the sentinels do not know the configured master"},
+	{"unknown command 'sentinel'", "with the name of a sentinel master, the hosts in the URL have to be sentinels"},
 	{"MOVED", "the server is a node of a cluster: set cluster"},
 	{"DB index is out of range", "the server has no database of that number"},
 }
@@ -148,10 +148,11 @@ func withHint(err error) error {
 			return fmt.Errorf("%w (%s)", err, h.hint)
 		}
 	}
+	_, selfExplaining := errors.AsType[unsuitable](err)
 	_, handshake := errors.AsType[errHandshake](err)
 	switch {
-	case errors.Is(err, errReplica):
-		return fmt.Errorf("%w: give the address of the master, or use Sentinel", errReplica)
+	case selfExplaining:
+		return err
 	case handshake:
 		return fmt.Errorf("TLS fails: %w (check that the server speaks TLS on this port and that its certificate is trusted)", err)
 	case errors.Is(err, io.EOF) || strings.Contains(err.Error(), "connection reset"):

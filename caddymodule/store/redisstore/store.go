@@ -220,10 +220,24 @@ func (s *Store) failure(ctx context.Context, err error) error {
 		}
 		return fmt.Errorf("redis: no answer within %v", s.timeout)
 	}
-	if strings.HasPrefix(err.Error(), "redis: ") {
+	if err = oneLine(err); strings.HasPrefix(err.Error(), "redis: ") {
 		return err
 	}
 	return fmt.Errorf("redis: %w", err)
+}
+
+// flat is an error in one line, however many errors are joined in it, such as
+// one for each sentinel.
+type flat struct{ error }
+
+func (e flat) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", ", ") }
+func (e flat) Unwrap() error { return e.error }
+
+func oneLine(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "\n") {
+		return err
+	}
+	return flat{err}
 }
 
 func isTimeout(err error) bool {
