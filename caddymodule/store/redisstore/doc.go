@@ -48,11 +48,13 @@
 //
 // With access control lists, the user of this package needs
 //
-//	~mcp_auth:* &mcp_auth:* +get +eval +evalsha +getrange +set +del +zadd +zrem
-//	+zremrangebyscore +zrangebyscore +zrevrange +persist +pexpireat +time
-//	+publish +psubscribe +punsubscribe +scan +zscan +wait +ping +hello +auth
-//	+select +role +info +config|get +cluster|slots +cluster|shards
+//	~mcp_auth:* allchannels +get +eval +evalsha +getrange +set +del +zadd +zrem
+//	+zrangebyscore +zrevrange +persist +pexpireat +time +publish +psubscribe
+//	+scan +zscan +wait +ping +hello +auth +select +role +info +config|get
+//	+cluster|slots
 //
 // of which role, info and config are for checks that are left out when they are
-// forbidden, wait is for Config.WaitReplicas and cluster for clusters.
+// forbidden, wait is for Config.WaitReplicas and cluster for clusters. It needs
+// all channels because Redis allows a pattern to nobody else, unless that very
+// pattern is in the list.
 package redisstore
