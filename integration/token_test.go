@@ -12,7 +12,7 @@ import (
 )
 
 // codeFor lets a person agree and returns the token request that redeems the code.
-func (g *gateway) codeFor(t *testing.T, v *visitor, clientID string, change url.Values) url.Values {
+func (g *gateway) codeFor(t testing.TB, v *visitor, clientID string, change url.Values) url.Values {
 	t.Helper()
 	verifier := rand.Text() + rand.Text()
 	request := authorizeRequest(clientID, verifier)

@@ -37,6 +37,13 @@ func (g *gateway) newVisitorNamed(t testing.TB, name string) *visitor {
 	return &visitor{t, g, client, name, userPassword}
 }
 
+// during is the visitor in a part of a test.
+func (v *visitor) during(t testing.TB) *visitor {
+	copied := *v
+	copied.t = t
+	return &copied
+}
+
 // page is what a visitor sees.
 type page struct {
 	v      *visitor
