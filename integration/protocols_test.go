@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -133,7 +134,11 @@ func exampleEnv(caddyfile string) []string {
 		env = append(env, value)
 	}
 	for _, match := range regexp.MustCompile(`\{env\.([A-Z_]+)\}`).FindAllStringSubmatch(caddyfile, -1) {
-		env = append(env, match[1]+"=a_value_of_some_length")
+		value := cmp.Or(map[string]string{
+			"REDIS_URL":       "redis://127.0.0.1:6379",
+			"MCP_STORAGE_KEY": strings.Repeat("0123456789abcdef", 4),
+		}[match[1]], "a_value_of_some_length")
+		env = append(env, match[1]+"="+value)
 	}
 	return env
 }
