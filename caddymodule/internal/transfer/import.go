@@ -79,9 +79,12 @@ func wantEmpty(ctx context.Context, s store.Store) error {
 	return nil
 }
 
-// file checks a file and every record in it.
+// file checks a file and every record in it. That the file is not the one that
+// was exported is told before what is wrong with its records.
 func (c Checker) file(r io.Reader, now time.Time) (Summary, error) {
 	var sum Summary
+	var first error
+	bad := 0
 	issuers := issuers{}
 	err := scan(r, func(n int, l line) error {
 		if l.record().ExpiredAt(now.Add(expiryMargin)) {
@@ -89,17 +92,25 @@ func (c Checker) file(r io.Reader, now time.Time) (Summary, error) {
 			return nil
 		}
 		if err := c.record(l.Key, l.Value); err != nil {
-			return fmt.Errorf("line %d: %s: %w", n, l.Key, err)
+			if bad++; bad == 1 {
+				first = fmt.Errorf("line %d: %s: %w", n, l.Key, err)
+			}
+			return nil
 		}
 		issuer, k, _ := split(l.Key)
 		issuers.note(issuer, k)
 		sum.count(k, l.Value)
 		return nil
 	})
-	if err == nil {
-		err = errors.Join(issuers.problems()...)
+	switch {
+	case err != nil:
+		return sum, err
+	case bad > 1:
+		return sum, fmt.Errorf("%d records cannot be used, the first in %w", bad, first)
+	case bad == 1:
+		return sum, first
 	}
-	return sum, err
+	return sum, errors.Join(issuers.problems()...)
 }
 
 // batchSize is how many records are written at once. Stores that sync a disk do
