@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/redisstore"
@@ -84,6 +86,17 @@ type RedisTLS struct {
 	// The name in the server's certificate. Default: the host in the URL.
 	ServerName string `json:"server_name,omitempty"`
 }
+
+// redisLog is where the client says what it meets on the way, such as connections
+// that it has to make anew. The calls that suffer from it say so themselves.
+type redisLog struct{ *zap.Logger }
+
+// Printf implements the interface of the client.
+func (l redisLog) Printf(_ context.Context, format string, v ...any) {
+	l.Debug(fmt.Sprintf(format, v...))
+}
+
+func init() { redis.SetLogger(redisLog{newRunningLog().Named("redis")}) }
 
 // CaddyModule returns the Caddy module information.
 func (RedisStore) CaddyModule() caddy.ModuleInfo {
