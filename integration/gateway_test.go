@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -36,6 +37,12 @@ type gatewayConfig struct {
 
 	// patient leaves out the grace period with which the other tests end soon.
 	patient bool
+
+	// issuer is the public origin when it is not https://localhost:<port>, as that of several nodes behind a balancer.
+	// The site has its host, and the gateway's own port.
+	issuer string
+
+	binary string // another Caddy than the one under test
 }
 
 // gateway is a running Caddy.
@@ -45,7 +52,8 @@ type gateway struct {
 	dir    string // home, data and configuration
 	port   int
 	admin  string // address of the admin endpoint
-	origin string // https://localhost:<port>
+	host   string // of the site
+	origin string // where clients find it: https://localhost:<port>, or the issuer
 	proc   *process
 	roots  *x509.CertPool
 	client *http.Client // HTTP/1.1 or HTTP/2, as it comes; follows no redirects
@@ -58,7 +66,8 @@ type gateway struct {
 func startGateway(t testing.TB, cfg gatewayConfig) *gateway {
 	t.Helper()
 	g := &gateway{t: t, config: cfg, dir: t.TempDir(), port: freePort(t), admin: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	g.origin = fmt.Sprintf("https://localhost:%d", g.port)
+	g.host = cmp.Or(strings.TrimPrefix(cfg.issuer, "https://"), "localhost")
+	g.origin = cmp.Or(cfg.issuer, g.site())
 	g.secrets = []string{userPassword}
 	g.write(g.caddyfile(cfg))
 	g.start()
@@ -88,8 +97,11 @@ func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	log
 	%s
 }
-`, g.admin, grace, cfg.global, g.origin, cfg.site)
+`, g.admin, grace, cfg.global, g.site(), cfg.site)
 }
+
+// site is the address of the site.
+func (g *gateway) site() string { return fmt.Sprintf("https://%s:%d", g.host, g.port) }
 
 func (g *gateway) write(caddyfile string) {
 	g.t.Helper()
@@ -118,8 +130,8 @@ func (g *gateway) env() []string {
 // start runs Caddy and waits until it serves.
 func (g *gateway) start() {
 	g.t.Helper()
-	g.proc = startProcess(g.t, g.env(), caddyBinary, "run", "--config", g.file(), "--adapter", "caddyfile")
-	eventually(g.t, "Caddy serves "+g.origin, func() bool {
+	g.proc = startProcess(g.t, g.env(), cmp.Or(g.config.binary, caddyBinary), "run", "--config", g.file(), "--adapter", "caddyfile")
+	eventually(g.t, "Caddy serves "+g.site(), func() bool {
 		if !g.proc.running() {
 			g.t.Fatalf("Caddy ended: %v", g.proc.err)
 		}
@@ -178,7 +190,7 @@ func (g *gateway) loadRoots() bool {
 }
 
 func (g *gateway) tlsConfig(protocols ...string) *tls.Config {
-	return &tls.Config{RootCAs: g.roots, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: g.roots, ServerName: g.host, NextProtos: protocols, MinVersion: tls.VersionTLS12}
 }
 
 // address is where the gateway listens, without a name to resolve.
