@@ -155,7 +155,7 @@ func (c Config) resolve() (settings, error) {
 func (c Config) check(u address) error {
 	switch {
 	case c.SentinelMaster != "" && c.Cluster:
-		return errors.New("Redis is used either with Sentinel or as a cluster, not both")
+		return errors.New("a sentinel master and a Redis cluster exclude each other")
 	case len(u.addrs) > 1 && c.SentinelMaster == "" && !c.Cluster:
 		return errors.New("several Redis hosts are either sentinels or nodes of a cluster: set the name of the sentinel master, or cluster")
 	case c.Cluster && u.db != 0:

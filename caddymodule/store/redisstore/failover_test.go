@@ -155,8 +155,8 @@ func TestAClusterLosesAMaster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, true)
 	s := open(t, Config{URL: "redis://" + cluster.Addrs(), Cluster: true, WaitReplicas: 1})
 	underLoad(t, s, func(l *load) {
-		// Without a replica, its own writes are not acknowledged, so the load has
-		// to end up on the two others and on the new master's ability to answer.
+		// The writes to its slots fail until the replica has taken over, and then
+		// until that has a replica of its own.
 		cluster.Masters[0].Kill()
 		redistest.WaitUntil(t, "the replica has taken over", func() bool {
 			return len(cluster.Replicas[0].Command("cluster", "info")) > 0 &&

@@ -73,8 +73,10 @@ func inspectNode(ctx context.Context, node *redis.Client, cfg settings) (warning
 		return nil, err
 	}
 	// The server may well say nothing here, since services often forbid CONFIG.
-	saves, err := node.ConfigGet(ctx, "save").Result()
-	snapshots := err != nil || saves["save"] != ""
+	snapshots := true
+	if saves, err := node.ConfigGet(ctx, "save").Result(); err == nil {
+		snapshots = saves["save"] != ""
+	}
 	return warningsOf(info, snapshots, node.Options().Addr, cfg), nil
 }
 

@@ -23,7 +23,7 @@ import (
 
 func TestConfigurations(t *testing.T) {
 	for want, cfg := range map[string]Config{
-		"either with Sentinel or":  {URL: "redis://h", SentinelMaster: "m", Cluster: true},
+		"exclude each other":       {URL: "redis://h", SentinelMaster: "m", Cluster: true},
 		"several Redis hosts":      {URL: "redis://a,b"},
 		"no databases":             {URL: "redis://a/1", Cluster: true},
 		"needs the name":           {URL: "redis://a", SentinelPassword: "secret"},

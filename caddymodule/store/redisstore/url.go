@@ -104,9 +104,9 @@ func hostPort(s, defaultPort string) (string, error) {
 }
 
 // number reads decimal digits, and nothing else, below the limit.
-func number(s string, limit int) (int, error) {
+func number(s string, limit uint64) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n >= uint64(limit) || (len(s) > 1 && s[0] == '0') {
+	if err != nil || n >= limit || (len(s) > 1 && s[0] == '0') {
 		return 0, errors.New("not such a number")
 	}
 	return int(n), nil

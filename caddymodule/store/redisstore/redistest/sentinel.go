@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,7 @@ func StartSentinel(t testing.TB, replicas int) *Sentinel {
 	for _, sentinel := range s.Sentinels {
 		sentinel.waitUntil("the sentinel knows the others", func() bool {
 			info := sentinel.Command("info", "sentinel")
-			return strings.Contains(info, "slaves="+string(rune('0'+replicas))+",sentinels=3")
+			return strings.Contains(info, fmt.Sprintf("slaves=%d,sentinels=3", replicas))
 		})
 	}
 	return s

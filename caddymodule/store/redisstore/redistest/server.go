@@ -78,7 +78,7 @@ func prepare(t testing.TB, cli []string) *Server {
 			<-s.ended
 		}
 		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "log")) //nolint:gosec // the file of this very server
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Logf("log of the server at %s:\n%s", s.Addr, log[max(0, len(log)-4000):])
 		}
 	})
@@ -88,7 +88,7 @@ func prepare(t testing.TB, cli []string) *Server {
 // freeAddr returns an address on which nobody listens at the moment.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func (s *Server) Port() string {
 
 func (s *Server) run() {
 	s.t.Helper()
-	s.process = exec.Command("redis-server", s.args...)
+	s.process = exec.CommandContext(context.Background(), "redis-server", s.args...)
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
