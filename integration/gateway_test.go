@@ -65,14 +65,34 @@ type gateway struct {
 // startGateway runs Caddy for the time of a test. Its site is https://localhost:<port>.
 func startGateway(t testing.TB, cfg gatewayConfig) *gateway {
 	t.Helper()
+	return startGateways(t, cfg)[0]
+}
+
+// startGateways runs several at once.
+func startGateways(t testing.TB, configs ...gatewayConfig) []*gateway {
+	t.Helper()
+	var all []*gateway
+	for _, cfg := range configs {
+		g := newGateway(t, cfg)
+		g.launch()
+		all = append(all, g)
+	}
+	for _, g := range all {
+		g.awaitReady()
+		t.Cleanup(g.checkLog)
+		t.Cleanup(func() { g.client.CloseIdleConnections() }) // which a stop would wait for
+	}
+	return all
+}
+
+// newGateway writes the configuration and runs nothing yet.
+func newGateway(t testing.TB, cfg gatewayConfig) *gateway {
+	t.Helper()
 	g := &gateway{t: t, config: cfg, dir: t.TempDir(), port: freePort(t), admin: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	g.host = cmp.Or(strings.TrimPrefix(cfg.issuer, "https://"), "localhost")
 	g.origin = cmp.Or(cfg.issuer, g.site())
 	g.secrets = []string{userPassword}
 	g.write(g.caddyfile(cfg))
-	g.start()
-	t.Cleanup(g.checkLog)
-	t.Cleanup(func() { g.client.CloseIdleConnections() }) // which a stop would wait for
 	return g
 }
 
@@ -130,7 +150,17 @@ func (g *gateway) env() []string {
 // start runs Caddy and waits until it serves.
 func (g *gateway) start() {
 	g.t.Helper()
+	g.launch()
+	g.awaitReady()
+}
+
+func (g *gateway) launch() {
+	g.t.Helper()
 	g.proc = startProcess(g.t, g.env(), cmp.Or(g.config.binary, caddyBinary), "run", "--config", g.file(), "--adapter", "caddyfile")
+}
+
+func (g *gateway) awaitReady() {
+	g.t.Helper()
 	eventually(g.t, "Caddy serves "+g.site(), func() bool {
 		if !g.proc.running() {
 			g.t.Fatalf("Caddy ended: %v", g.proc.err)

@@ -44,6 +44,13 @@ func (v *visitor) during(t testing.TB) *visitor {
 	return &copied
 }
 
+// at is the visitor at another node of the same site, with the cookies of both.
+func (v *visitor) at(g *gateway) *visitor {
+	client := g.newClient(g.client.Transport)
+	client.Jar = v.client.Jar
+	return &visitor{v.t, g, client, v.name, v.password}
+}
+
 // page is what a visitor sees.
 type page struct {
 	v      *visitor
