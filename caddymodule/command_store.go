@@ -148,16 +148,16 @@ func exportCommand(fl caddycmd.Flags, config []byte) string {
 		Admin caddy.AdminConfig `json:"admin"`
 	}
 	_ = json.Unmarshal(config, &cfg) // it has been read before
-	command := "caddy mcp-auth store export --address " + quote(cmp.Or(cfg.Admin.Listen, caddy.DefaultAdminListen))
+	command := []string{"caddy mcp-auth store export --address", quote(cmp.Or(cfg.Admin.Listen, caddy.DefaultAdminListen))}
 	for _, name := range []string{"store", "output"} {
 		if flag := fl.Lookup(name); flag != nil && flag.Value.String() != "" {
-			command += " --" + name + " " + quote(flag.Value.String())
+			command = append(command, "--"+name, quote(flag.Value.String()))
 		}
 	}
 	if cfg.Admin.Disabled {
-		command += " (which needs the admin endpoint; it is off)"
+		command = append(command, "(which needs the admin endpoint; it is off)")
 	}
-	return command
+	return strings.Join(command, " ")
 }
 
 // quote writes an argument as a shell takes it.

@@ -120,8 +120,8 @@ func (b *Box) Seal(place string, plain []byte) ([]byte, error) {
 // was never sealed. current reports whether Seal would use the same key, or none
 // as well; when it is false, the value should be sealed anew.
 func (b *Box) Open(place string, stored []byte) (plain []byte, current bool, err error) {
-	var s sealed
-	if json.Unmarshal(stored, &s) != nil || s.Layout == 0 {
+	s, ok := parse(stored)
+	if !ok {
 		return stored, b == nil, nil
 	}
 	if s.Layout != layout {
@@ -145,8 +145,13 @@ func (b *Box) Open(place string, stored []byte) (plain []byte, current bool, err
 
 // Sealed reports whether a stored form is sealed.
 func Sealed(stored []byte) bool {
-	var s sealed
-	return json.Unmarshal(stored, &s) == nil && s.Layout != 0
+	_, ok := parse(stored)
+	return ok
+}
+
+func parse(stored []byte) (s sealed, ok bool) {
+	err := json.Unmarshal(stored, &s)
+	return s, err == nil && s.Layout != 0
 }
 
 // Fingerprint tells boxes with other keys apart, without giving the keys away. It

@@ -266,8 +266,10 @@ type busy struct {
 func (s busy) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for key, err := range s.Store.Keys(ctx, prefix) {
-			if !yield(key, err) || !yield(key, err) { // a key may come up again
-				return
+			for range 2 { // a key may come up again
+				if !yield(key, err) {
+					return
+				}
 			}
 		}
 		s.write()

@@ -24,6 +24,8 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/filestore"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/memstore"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/redisstore"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/redisstore/redistest"
 )
 
 const (
@@ -42,6 +44,14 @@ var backends = map[string]func(t testing.TB) store.Store{
 	},
 	"filestore": func(t testing.TB) store.Store {
 		s, err := filestore.Open(filepath.Join(t.TempDir(), "state.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	},
+	"redisstore": func(t testing.TB) store.Store {
+		s, err := redisstore.Open(t.Context(), redisstore.Config{URL: "redis://" + redistest.StartServer(t).Addr})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,11 +86,7 @@ func (r toRevocations) Add(ctx context.Context, id string) error {
 
 // state is what filled has put into a store.
 type state struct {
-	keys              *token.Keys
-	client            string // the keys of the records
-	grant, denied     string
-	session           string
-	revoked, robotRun string
+	client, grant, session, revoked string // keys of records
 }
 
 // filled fills a store by the packages that own the records.
@@ -116,7 +122,7 @@ func filled(t testing.TB, s store.Store, box *seal.Box) state {
 	must(t, grants.Deny(ctx, consent("denied")))
 	must(t, revocations.Add(ctx, rand.Text(), time.Hour))
 
-	st := state{keys: keys, grant: issuer + "grant/" + kept.ID[:16] + "/" + kept.ID[16:], revoked: issuer + "revoked/" + revoked.ID}
+	st := state{grant: issuer + "grant/" + kept.ID[:16] + "/" + kept.ID[16:], revoked: issuer + "revoked/" + revoked.ID}
 	st.session = issuer + "session/" + strings.Repeat("a", 16) + "/" + strings.Repeat("a", 52)
 	must(t, s.Put(ctx, st.session, store.Record{
 		Value:   []byte(`{"v":1,"user":{"sub":"alice","idp":"local"},"since":"2026-01-02T03:04:05Z"}`),

@@ -85,7 +85,7 @@ func (c Checker) file(r io.Reader, now time.Time) (Summary, error) {
 	var sum Summary
 	var first error
 	bad := 0
-	issuers := issuers{}
+	seen := issuers{}
 	err := scan(r, func(n int, l line) error {
 		if l.record().ExpiredAt(now.Add(expiryMargin)) {
 			sum.Expired++
@@ -98,7 +98,7 @@ func (c Checker) file(r io.Reader, now time.Time) (Summary, error) {
 			return nil
 		}
 		issuer, k, _ := split(l.Key)
-		issuers.note(issuer, k)
+		seen.note(issuer, k)
 		sum.count(k, l.Value)
 		return nil
 	})
@@ -110,7 +110,7 @@ func (c Checker) file(r io.Reader, now time.Time) (Summary, error) {
 	case bad == 1:
 		return sum, first
 	}
-	return sum, errors.Join(issuers.problems()...)
+	return sum, errors.Join(seen.problems()...)
 }
 
 // batchSize is how many records are written at once. Stores that sync a disk do
