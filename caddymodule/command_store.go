@@ -177,6 +177,13 @@ func cmdStoreImport(fl caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	defer f.Close()
+	// No store is made for a file that is no export.
+	if _, err := transfer.Inspect(f); err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("importing %s: %w", fl.Arg(0), err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("an import reads the file more than once, so it needs a file and no pipe: %w", err)
+	}
 	var sum transfer.Summary
 	var identity string
 	err = withStore(fl, true, func(s store.Store, m StoreModule) error {

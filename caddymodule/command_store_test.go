@@ -133,11 +133,6 @@ func TestTheStateMovesByCommand(t *testing.T) {
 	if _, err := os.Stat(live); !os.IsNotExist(err) {
 		t.Errorf("a failed export leaves a file behind: %v", err)
 	}
-	for _, args := range [][]string{{"check", "--config", config}, {"import", config, "--config", config, "--overwrite"}} {
-		if _, _, err := runStore(t, args...); !errors.Is(err, filestore.ErrLocked) {
-			t.Errorf("%v: got %v, want ErrLocked", args, err)
-		}
-	}
 	_, stderr := mustRunStore(t, "export", "--address", m.admin, "--output", live)
 	const exported = "exported 2 records: the keys of 1 issuer, 0 clients, 0 grants, 1 session, 0 revocations\n"
 	if !strings.HasPrefix(stderr, exported+"WARNING: the signing keys in the export are not sealed") {
@@ -145,6 +140,11 @@ func TestTheStateMovesByCommand(t *testing.T) {
 	}
 	if info, err := os.Stat(live); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("the file is %v, %v", info.Mode(), err)
+	}
+	for _, args := range [][]string{{"check", "--config", config}, {"import", live, "--config", config, "--overwrite"}} {
+		if _, _, err := runStore(t, args...); !errors.Is(err, filestore.ErrLocked) {
+			t.Errorf("%v: got %v, want ErrLocked", args, err)
+		}
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
@@ -248,9 +248,7 @@ func TestStoreCommandsThatCannotBeDone(t *testing.T) {
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if e.Name() != "sub" {
-			t.Errorf("the commands made %s", e.Name())
-		}
+		t.Errorf("the commands made %s", e.Name())
 	}
 }
 
