@@ -32,8 +32,8 @@ func (e *Encryption) provisionEncryption() error {
 	}
 	r := resolver{caddy.NewReplacer()}
 	var keys []string
-	for _, key := range append([]string{e.EncryptionKey}, e.OldEncryptionKeys...) {
-		key, err := r.required(key)
+	for _, configured := range append([]string{e.EncryptionKey}, e.OldEncryptionKeys...) {
+		key, err := r.required(configured)
 		if err != nil {
 			return fmt.Errorf("encryption_key: %w", err)
 		}

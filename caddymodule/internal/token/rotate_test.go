@@ -131,7 +131,7 @@ func TestAKeyIsPublishedBeforeItSigns(t *testing.T) {
 				t.Error("the key does not sign when its time has come")
 			}
 		}
-		if got := a.keys.List()[1]; got.State != "previous" || got.AcceptedUntil.Sub(time.Now()) < accessLifetime {
+		if got := a.keys.List()[1]; got.State != "previous" || time.Until(got.AcceptedUntil) < accessLifetime {
 			t.Errorf("the one before: %+v; want it to be accepted for as long as its tokens live", got)
 		}
 		time.Sleep(accessLifetime + 3*time.Minute)
