@@ -10,9 +10,12 @@ import (
 // errReported says that a part of a test has failed, which the test has been told already.
 var errReported = errors.New("it failed")
 
+// errUnavailable is the answer 503 where a part of a test cannot go on with it.
+var errUnavailable = errors.New("503 Service Unavailable")
+
 // attempt runs a part of a test that the network may fail, since the gateway is killed or changes its configuration
-// meanwhile. It returns what the network said. Everything else that goes wrong, a wrong answer or none in time, fails
-// the test. Unlike the test itself it may run on any goroutine.
+// meanwhile. It returns what the network said, or errUnavailable. Everything else that goes wrong, a wrong answer or
+// none in time, fails the test. Unlike the test itself it may run on any goroutine.
 func attempt(t testing.TB, part func(t testing.TB)) error {
 	a := &attempted{TB: t}
 	done := make(chan struct{})

@@ -8,12 +8,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/redisstore/redistest"
 )
 
 const (
-	kills         = 20
-	grantsPerKill = 100 // that are acknowledged before the next kill
 	issuingAtOnce = 8
+	grantsPerKill = 100 // that are acknowledged before the next kill
 )
 
 // TestKilledWhileIssuing kills a gateway with the default store again and again while it issues, renews and revokes
@@ -22,29 +23,54 @@ const (
 func TestKilledWhileIssuing(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startRecorder(t).address + " {\n" + userLine + "\nrefresh_token_grace 10m\n}"})
+	var longest time.Duration
+	issueAndKill(t, g, 20, func() {
+		g.proc.kill()
+		g.checkLog()
+		g.client.CloseIdleConnections()
+		begin := time.Now()
+		g.start()
+		longest = max(longest, time.Since(begin))
+	}, false)
+	t.Logf("the longest start took %v", longest)
+}
+
+// TestRedisKilledWhileIssuing does the same with a Redis server that writes to the disk before it answers. The gateway
+// itself runs on, and says that it cannot do its work.
+func TestRedisKilledWhileIssuing(t *testing.T) {
+	t.Parallel()
+	redis := redistest.StartServer(t)
+	g := startGateway(t, redisConfig(startRecorder(t).address, "redis://"+redis.Addr+"\nrefresh_token_grace 10m"))
+	issueAndKill(t, g, 5, func() {
+		redis.Kill()
+		time.Sleep(100 * time.Millisecond) // so that every client meets the fault
+		redis.Restart()
+	}, true)
+}
+
+// issueAndKill lets clients work on grants, and kills in the middle of it. Afterwards it looks whether all is as it was
+// acknowledged.
+func issueAndKill(t *testing.T, g *gateway, kills int, kill func(), mayBeUnavailable bool) {
+	t.Helper()
 	workers := make([]*ledger, issuingAtOnce)
 	for i := range workers {
 		v := g.newVisitor(t)
 		v.get(g.origin + "/account").signIn()
 		id := g.register(t, map[string]any{"client_name": "Test", "redirect_uris": []string{redirectURI}})
-		workers[i] = &ledger{g: g, visitor: v, clientID: id}
+		workers[i] = &ledger{g: g, visitor: v, clientID: id, mayBeUnavailable: mayBeUnavailable}
 	}
 	var acknowledged atomic.Int64
-	var longest time.Duration
+	var all sync.WaitGroup
 	for round := range kills {
-		var all sync.WaitGroup
+		var over atomic.Bool
 		for _, l := range workers {
-			all.Go(func() { l.issue(t, &acknowledged) })
+			all.Go(func() { l.issue(t, &acknowledged, &over) })
 		}
 		eventually(t, "grants are issued", func() bool { return acknowledged.Load() >= int64((round+1)*grantsPerKill) || t.Failed() })
-		g.proc.kill()
+		kill()
+		over.Store(true) // for who has not noticed
 		all.Wait()
-		g.checkLog()
-		g.forgetSecrets() // the next process has not been told any yet
-		g.client.CloseIdleConnections()
-		begin := time.Now()
-		g.start()
-		longest = max(longest, time.Since(begin))
+		g.forgetSecrets() // what is looked for in the log would become too much
 		for _, l := range workers {
 			all.Go(func() { l.audit(t) })
 		}
@@ -53,12 +79,11 @@ func TestKilledWhileIssuing(t *testing.T) {
 			t.Fatalf("after kill %d", round+1)
 		}
 	}
-	var all sync.WaitGroup
 	for _, l := range workers {
 		all.Go(func() { l.auditAll(t) })
 	}
 	all.Wait()
-	t.Logf("%d kills, %d grants; the longest start took %v", kills, acknowledged.Load(), longest)
+	t.Logf("%d kills, %d grants", kills, acknowledged.Load())
 }
 
 // ledger is what one client knows of its grants.
@@ -68,6 +93,8 @@ type ledger struct {
 	clientID string
 	recent   []*entry // since the last kill
 	audited  []*entry // from before
+
+	mayBeUnavailable bool // while a kill is on
 }
 
 // entry is one grant.
@@ -79,10 +106,10 @@ type entry struct {
 	lost            url.Values // the request to /token or /revoke that got no answer
 }
 
-// issue makes grants until the gateway is killed. A quarter of them is only redeemed, one renewed once, one renewed
+// issue makes grants until one of them fails. A quarter of them is only redeemed, one renewed once, one renewed
 // twice, and one revoked.
-func (l *ledger) issue(t testing.TB, acknowledged *atomic.Int64) {
-	for n := 0; ; n++ {
+func (l *ledger) issue(t testing.TB, acknowledged *atomic.Int64, over *atomic.Bool) {
+	for n := 0; !over.Load(); n++ {
 		err := attempt(t, func(t testing.TB) {
 			form := l.g.codeFor(t, l.visitor.during(t), l.clientID, nil)
 			e := &entry{redeem: form}
@@ -97,6 +124,9 @@ func (l *ledger) issue(t testing.TB, acknowledged *atomic.Int64) {
 			}
 		})
 		if err != nil {
+			if errors.Is(err, errUnavailable) && !l.mayBeUnavailable {
+				t.Error(err)
+			}
 			return
 		}
 	}
@@ -106,9 +136,20 @@ func (l *ledger) issue(t testing.TB, acknowledged *atomic.Int64) {
 func (l *ledger) tokens(t testing.TB, e *entry, form url.Values) {
 	t.Helper()
 	e.lost = form
-	a := l.g.postForm(t, "/token", form)
+	a := l.post(t, "/token", form)
 	e.lost = nil
 	l.take(t, e, a)
+}
+
+// post is a request whose answer gets lost, or is as good as lost when it is 503.
+func (l *ledger) post(t testing.TB, path string, form url.Values) *answer {
+	t.Helper()
+	a := l.g.postForm(t, path, form)
+	if a.status == http.StatusServiceUnavailable {
+		wantUnavailable(t, path, a)
+		t.Fatal(errUnavailable)
+	}
+	return a
 }
 
 func (l *ledger) take(t testing.TB, e *entry, a *answer) {
@@ -130,7 +171,7 @@ func (l *ledger) renew(t testing.TB, e *entry) {
 func (l *ledger) revoke(t testing.TB, e *entry) {
 	t.Helper()
 	e.lost = url.Values{"token": {e.refresh}, "client_id": {l.clientID}}
-	wantStatus(t, "revoking", l.g.postForm(t, "/revoke", e.lost), http.StatusOK)
+	wantStatus(t, "revoking", l.post(t, "/revoke", e.lost), http.StatusOK)
 	e.lost, e.revoked = nil, true
 }
 

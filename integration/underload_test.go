@@ -122,8 +122,12 @@ func (b *busy) post(t testing.TB, path string, form url.Values) *answer {
 func (b *busy) again(t testing.TB, step func(testing.TB)) bool {
 	for range 10 {
 		err := attempt(t, step)
-		if err == nil || errors.Is(err, errReported) {
+		switch {
+		case err == nil || errors.Is(err, errReported):
 			return err == nil
+		case errors.Is(err, errUnavailable):
+			t.Error(err)
+			return false
 		}
 		b.cut.Add(1)
 	}

@@ -187,6 +187,9 @@ func (p *page) form(name string) *form {
 func (p *page) submit(name string, values url.Values) *page {
 	p.v.t.Helper()
 	f := p.form(name)
+	if f == nil && p.status == http.StatusServiceUnavailable {
+		p.v.t.Fatal(errUnavailable)
+	}
 	if f == nil {
 		p.v.t.Fatalf("no form with %q on the page %q (%d):\n%s", name, p.title, p.status, tail(p.body, 2000))
 	}
@@ -229,6 +232,9 @@ func (v *visitor) authorize(address string) url.Values {
 // callback is the answer for the client that the page hands over.
 func (p *page) callback() url.Values {
 	p.v.t.Helper()
+	if p.next == "" && p.status == http.StatusServiceUnavailable {
+		p.v.t.Fatal(errUnavailable)
+	}
 	if p.next == "" {
 		p.v.t.Fatalf("the page %q (%d) leads nowhere:\n%s", p.title, p.status, tail(p.body, 2000))
 	}
