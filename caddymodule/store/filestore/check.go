@@ -9,7 +9,7 @@ import (
 
 // checkAtOpen is how many records Open reads. It finds damage to a small store
 // before anything relies on it, and keeps the start of a large one fast.
-const checkAtOpen = 10_000
+const checkAtOpen = 2_000
 
 // Check reads the whole file and returns the number of records, expired ones
 // included. It returns an ErrDamaged when a record cannot be read or when the
