@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 		"caddymodule/internal/transfer",
 	},
 	"caddymodule/login":                      {},
+	"caddymodule/login/oidclogin":            {"caddymodule/login"},
 	"caddymodule/store":                      {},
 	"caddymodule/store/filestore":            {"caddymodule/store", "caddymodule/store/internal/watch"},
 	"caddymodule/store/memstore":             {"caddymodule/store", "caddymodule/store/internal/watch"},
@@ -41,8 +42,11 @@ var allowed = map[string][]string{
 	"caddymodule/internal/token": {
 		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/seal", "caddymodule/store",
 	},
-	"caddymodule/internal/client": {"caddymodule/internal/oauth", "caddymodule/store"},
-	"caddymodule/internal/grant":  {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
+	"caddymodule/internal/client": {
+		"caddymodule/internal/oauth", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",
+	},
+	"caddymodule/internal/grant": {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
 	"caddymodule/internal/transfer": {
 		"caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
