@@ -60,7 +60,7 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transac
 // appView is a grant as the page lists it. A client whose registration has
 // lapsed is still listed, by its id, so that it can be removed.
 func (s *Server) appView(r *http.Request, g *grant.Grant) (pages.App, error) {
-	c, err := s.clients.Get(r.Context(), g.ClientID)
+	c, err := s.clients.Recall(r.Context(), g.ClientID)
 	if errors.Is(err, client.ErrUnknown) {
 		c = &client.Client{ID: g.ClientID, Kind: client.Registered}
 	} else if err != nil {

@@ -155,7 +155,10 @@ func (s *Server) newRequest(r *http.Request, p *params) (*transaction, *client.C
 
 // lookup finds a client for a page.
 func (s *Server) lookup(r *http.Request, clientID string) (*client.Client, error) {
-	c, err := s.clients.Get(r.Context(), clientID)
+	c, err := s.clients.Discover(r.Context(), clientID)
+	if errors.Is(err, client.ErrDocument) {
+		return nil, page(pages.UnknownClient, http.StatusBadRequest, unusableDocument)
+	}
 	if errors.Is(err, client.ErrUnknown) {
 		return nil, page(pages.UnknownClient, http.StatusBadRequest, "client_id is not known here; the app has to register again")
 	}
@@ -315,7 +318,11 @@ func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
 	switch {
 	case c.Kind == client.Configured:
 		v.Level = pages.Configured
-	case !strings.HasPrefix(redirectURI, "https:") || isThisComputer(redirectURI):
+	case c.Kind == client.Described && sameHost(c.ID, redirectURI):
+		v.Level = pages.Confirmed
+	case c.Kind == client.Described && !isWebsite(redirectURI):
+		v.Level = pages.ConfirmedLocal
+	case !isWebsite(redirectURI):
 		v.Level = pages.UnconfirmedApp
 	case s.clients.Known(redirectURI):
 		v.Level = pages.KnownWebsite
@@ -323,6 +330,23 @@ func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
 		v.Level = pages.UnconfirmedWebsite
 	}
 	return v
+}
+
+// isWebsite reports whether a redirect URI leads to a place that a name vouches
+// for.
+func isWebsite(redirectURI string) bool {
+	return strings.HasPrefix(redirectURI, "https:") && !isThisComputer(redirectURI)
+}
+
+// sameHost reports whether answers go to a website at the host of the metadata
+// document. Another host is not vouched for, whatever the document says.
+func sameHost(document, redirectURI string) bool {
+	doc, err := url.Parse(document)
+	to, toErr := url.Parse(redirectURI)
+	if err != nil || toErr != nil || !isWebsite(redirectURI) || doc.Scheme != "https" {
+		return false
+	}
+	return strings.EqualFold(strings.TrimSuffix(doc.Host, ":443"), strings.TrimSuffix(to.Host, ":443"))
 }
 
 // isThisComputer reports whether a redirect URI leads to the computer of whoever

@@ -17,10 +17,9 @@ type clientCredentials struct {
 	id      string
 	secrets []string // the spellings that the presented secret may have had; none for no secret
 	basic   bool     // the client tried HTTP Basic
-}
 
-// maxClientID bounds a client identifier in bytes.
-const maxClientID = 2048
+	assertion *client.Assertion // nil for none
+}
 
 // readCredentials finds the client of a request (RFC 6749 section 2.3). A client
 // uses one method at a time; Basic with an empty password is how some public
@@ -35,6 +34,9 @@ func readCredentials(r *http.Request, p *params) (clientCredentials, error) {
 		c.secrets = []string{secret}
 	}
 	header := r.Header["Authorization"]
+	if assertion, err := readAssertion(p); assertion != nil || err != nil {
+		return c.with(assertion, err, len(header) > 0)
+	}
 	if len(header) == 0 {
 		return c, nil
 	}
@@ -52,6 +54,43 @@ func readCredentials(r *http.Request, p *params) (clientCredentials, error) {
 		return c, oauth.InvalidRequest("the client authenticates in two ways at once")
 	}
 	c.id, c.secrets = id, secrets
+	return c, nil
+}
+
+// assertionType is the client_assertion_type of RFC 7523 section 2.2.
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// readAssertion returns the client assertion of a request (RFC 7521 section 4.2),
+// or nil.
+func readAssertion(p *params) (*client.Assertion, error) {
+	kind, raw := p.get("client_assertion_type"), p.get("client_assertion")
+	switch {
+	case p.err() != nil:
+		return nil, p.err()
+	case kind == "" && raw == "":
+		return nil, nil
+	case raw == "":
+		return nil, oauth.InvalidClient("client_assertion is missing")
+	case kind != assertionType:
+		return nil, oauth.InvalidClient("client_assertion_type must be " + assertionType)
+	}
+	return client.ParseAssertion(raw)
+}
+
+// with adds an assertion to what the body says. Its subject names the client of a
+// request that does not (RFC 7521 section 4.2).
+func (c clientCredentials) with(a *client.Assertion, err error, header bool) (clientCredentials, error) {
+	switch {
+	case header || len(c.secrets) > 0:
+		return c, oauth.InvalidRequest("the client authenticates in two ways at once")
+	case err != nil:
+		return c, err
+	case c.id != "" && c.id != a.Subject():
+		return c, oauth.InvalidClient("client_id differs from the sub of the client assertion")
+	case a.Subject() == "":
+		return c, oauth.InvalidClient("the client assertion has no sub")
+	}
+	c.id, c.assertion = a.Subject(), a
 	return c, nil
 }
 
@@ -98,26 +137,47 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 			return nil, err
 		}
 	}
-	if len(creds.id) > maxClientID {
+	if len(creds.id) > oauth.MaxClientIDLength {
 		return nil, oauth.InvalidClient("client_id is too long")
 	}
 	c, err := s.clients.Get(r.Context(), creds.id)
+	if errors.Is(err, client.ErrDocument) {
+		return nil, oauth.InvalidClient(unusableDocument).Because(err)
+	}
 	if errors.Is(err, client.ErrUnknown) {
 		return nil, oauth.InvalidClient("this client is not known here; register again")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Public() {
-		if len(creds.secrets) > 0 {
-			return nil, oauth.InvalidClient("this client has no secret; send none")
-		}
-		return c, nil
+	return c, s.checkCredentials(r, c, creds)
+}
+
+// unusableDocument is all that anybody learns about why a metadata document
+// cannot be used: more would tell what this server can reach.
+const unusableDocument = "the metadata document of this client_id cannot be used"
+
+// checkCredentials demands the one method that the client has: none, a secret or
+// an assertion.
+func (s *Server) checkCredentials(r *http.Request, c *client.Client, creds clientCredentials) error {
+	switch {
+	case c.Signs() && creds.assertion == nil:
+		return oauth.InvalidClient("this client authenticates with private_key_jwt; send a client_assertion")
+	case c.Signs():
+		// Clients in the field write the issuer, the token endpoint, or the
+		// address that the request goes to.
+		return s.clients.Authenticate(r.Context(), c, creds.assertion,
+			[]string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + r.URL.Path})
+	case creds.assertion != nil:
+		return oauth.InvalidClient("this client has no key here; send no client_assertion")
+	case c.Public() && len(creds.secrets) > 0:
+		return oauth.InvalidClient("this client has no secret; send none")
+	case c.Public():
+		return nil
+	case len(creds.secrets) == 0:
+		return oauth.InvalidClient("the client secret is missing")
 	}
-	if len(creds.secrets) == 0 {
-		return nil, oauth.InvalidClient("the client secret is missing")
-	}
-	return c, s.checkSecret(r, c, creds.secrets)
+	return s.checkSecret(r, c, creds.secrets)
 }
 
 // A client and address may be wrong that often about a secret. The count is not

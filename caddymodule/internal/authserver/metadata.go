@@ -5,24 +5,30 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
+
+// authMethods are the ways in which clients authenticate.
+var authMethods = []string{oauth.AuthNone, oauth.AuthClientSecretPost, oauth.AuthClientSecretBasic, oauth.AuthPrivateKeyJWT}
 
 // buildMetadata makes the document of RFC 8414 once: it depends on nothing but
 // the configuration.
 func (s *Server) buildMetadata() []byte {
 	m := oauth.AuthorizationServerMetadata{
-		Issuer:                                     s.cfg.Issuer,
-		TokenEndpoint:                              s.cfg.Issuer + pathToken,
-		JWKSURI:                                    s.cfg.Issuer + pathJWKS,
-		RevocationEndpoint:                         s.cfg.Issuer + pathRevoke,
-		ScopesSupported:                            append(s.scopeNames(), "offline_access"),
-		ResponseTypesSupported:                     []string{oauth.ResponseTypeCode},
-		ResponseModesSupported:                     []string{"query"},
-		GrantTypesSupported:                        []string{oauth.GrantClientCredentials},
-		TokenEndpointAuthMethodsSupported:          []string{oauth.AuthNone, oauth.AuthClientSecretPost, oauth.AuthClientSecretBasic},
-		RevocationEndpointAuthMethodsSupported:     []string{oauth.AuthNone, oauth.AuthClientSecretPost, oauth.AuthClientSecretBasic},
+		Issuer:                                 s.cfg.Issuer,
+		TokenEndpoint:                          s.cfg.Issuer + pathToken,
+		JWKSURI:                                s.cfg.Issuer + pathJWKS,
+		RevocationEndpoint:                     s.cfg.Issuer + pathRevoke,
+		ScopesSupported:                        append(s.scopeNames(), "offline_access"),
+		ResponseTypesSupported:                 []string{oauth.ResponseTypeCode},
+		ResponseModesSupported:                 []string{"query"},
+		GrantTypesSupported:                    []string{oauth.GrantClientCredentials},
+		TokenEndpointAuthMethodsSupported:      authMethods,
+		RevocationEndpointAuthMethodsSupported: authMethods,
+		TokenEndpointAuthSigningAlgValuesSupported: client.AssertionAlgorithms(),
+		RevocationEndpointAuthSigningAlgValues:     client.AssertionAlgorithms(),
 		CodeChallengeMethodsSupported:              []string{oauth.ChallengeS256},
 		AuthorizationResponseIssParameterSupported: true,
 	}
@@ -30,6 +36,7 @@ func (s *Server) buildMetadata() []byte {
 		m.AuthorizationEndpoint = s.cfg.Issuer + pathAuthorize
 		m.GrantTypesSupported = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials}
 		m.UILocalesSupported = s.pages.Languages()
+		m.ClientIDMetadataDocumentSupported = !s.cfg.Documents.Off
 	} else {
 		m.ResponseTypesSupported, m.ResponseModesSupported = []string{}, nil
 	}

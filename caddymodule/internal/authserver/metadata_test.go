@@ -52,7 +52,8 @@ func TestTheMetadataSaysWhatTheServerDoes(t *testing.T) {
 		return m
 	}
 	m := read(func(*authserver.Config) {})
-	methods := []string{"none", "client_secret_post", "client_secret_basic"}
+	methods := []string{"none", "client_secret_post", "client_secret_basic", "private_key_jwt"}
+	algorithms := []string{"ES256", "ES384", "PS256", "RS256", "EdDSA"}
 	switch {
 	case m.Issuer != issuer, m.AuthorizationEndpoint != issuer+"/authorize", m.TokenEndpoint != issuer+"/token",
 		m.RegistrationEndpoint != issuer+"/register", m.RevocationEndpoint != issuer+"/revoke", m.JWKSURI != issuer+"/jwks":
@@ -60,10 +61,15 @@ func TestTheMetadataSaysWhatTheServerDoes(t *testing.T) {
 	case !slices.Equal(m.CodeChallengeMethodsSupported, []string{"S256"}), !slices.Equal(m.ResponseTypesSupported, []string{"code"}),
 		!slices.Equal(m.ResponseModesSupported, []string{"query"}), !m.AuthorizationResponseIssParameterSupported,
 		!slices.Equal(m.GrantTypesSupported, []string{"authorization_code", "refresh_token", "client_credentials"}),
+		!slices.Equal(m.TokenEndpointAuthSigningAlgValuesSupported, algorithms),
+		!slices.Equal(m.RevocationEndpointAuthSigningAlgValues, algorithms), !m.ClientIDMetadataDocumentSupported,
 		!slices.Equal(m.TokenEndpointAuthMethodsSupported, methods), !slices.Equal(m.RevocationEndpointAuthMethodsSupported, methods):
 		t.Errorf("features are wrong: %+v", m)
 	case !slices.Contains(m.ScopesSupported, "mcp"):
 		t.Errorf("scopes are %q", m.ScopesSupported)
+	}
+	if m := read(func(c *authserver.Config) { c.Documents.Off = true }); m.ClientIDMetadataDocumentSupported {
+		t.Error("metadata documents are off and published")
 	}
 	if m := read(func(c *authserver.Config) { c.Registration.Off = true }); m.RegistrationEndpoint != "" {
 		t.Error("registration is off and published")

@@ -54,6 +54,7 @@ type Config struct {
 	// Clients of the configuration, and the policy for others.
 	Clients      []*client.Client
 	Registration client.HostPolicy
+	Documents    client.DocumentPolicy
 
 	// OpenServiceAccounts lets everyone register clients of the
 	// client_credentials grant. InitialAccessToken reports whether a token
@@ -107,6 +108,9 @@ type State struct {
 
 	// Registrations bounds what is kept of clients that nobody has used yet.
 	Registrations *client.Budget
+
+	// Web is what is known of clients' documents and keys on the web.
+	Web *client.Web
 }
 
 // Server is an authorization server.
@@ -143,6 +147,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.clients = client.NewDirectory(st.Store, st.Prefix, client.Config{
 		Configured: cfg.Clients, Policy: cfg.Registration, ExpireAfter: cfg.ClientLifetime,
 		Budget: st.Registrations, Trusted: !cfg.OpenServiceAccounts,
+		Documents: cfg.Documents, Web: st.Web, Log: cfg.Log,
 	})
 	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
 	s.seal = newSealer(st.Keys.Derive("authorization request"))

@@ -17,6 +17,7 @@ type Kind int
 const (
 	Configured Kind = iota // by the operator's configuration
 	Registered             // by dynamic registration (RFC 7591); its words about itself are unconfirmed
+	Described              // by the metadata document at its id, which the host of that URL vouches for
 )
 
 // Client is a party that may ask for tokens (RFC 6749 section 2).
@@ -31,8 +32,15 @@ type Client struct {
 	Issued       time.Time    // when it registered; zero for a configured client
 	Expires      time.Time    // when the registration lapses unless it is used; zero for never
 
-	// Secret checks a client secret; nil for public clients.
+	// Secret checks a client secret; nil for clients without one.
 	Secret SecretChecker
+
+	// The public keys of a client that authenticates with private_key_jwt, or
+	// the https URL where they are. Other clients have neither.
+	Keys    Keys
+	JWKSURI string
+
+	document *document // of a client that is described by one
 }
 
 // SecretChecker compares a presented secret with the one that a client has. Its
@@ -43,8 +51,12 @@ type SecretChecker interface {
 	Check(ctx context.Context, secret string) (bool, error)
 }
 
-// Public reports whether the client has no secret (RFC 6749 section 2.1).
-func (c *Client) Public() bool { return c.Secret == nil }
+// Public reports whether the client has nothing to authenticate with (RFC 6749
+// section 2.1).
+func (c *Client) Public() bool { return c.Secret == nil && !c.Signs() }
+
+// Signs reports whether the client authenticates with private_key_jwt.
+func (c *Client) Signs() bool { return c.Keys != nil || c.JWKSURI != "" }
 
 // Allows reports whether the client may use the grant type. A refresh token is
 // part of the authorization code grant and needs no permission of its own.

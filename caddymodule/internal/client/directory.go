@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
@@ -45,6 +47,15 @@ type Config struct {
 	// for a full one.
 	Budget *Budget
 
+	// Documents says which metadata documents are looked at.
+	Documents DocumentPolicy
+
+	// Web is what is known of documents and keys on the web; nil for nothing.
+	Web *Web
+
+	// Log gets the reasons why documents are refused; nil for no log.
+	Log *zap.Logger
+
 	// Trusted reports that whoever registers a service account has shown an
 	// initial access token, so that no bound is needed.
 	Trusted bool
@@ -53,7 +64,9 @@ type Config struct {
 // Directory finds clients and registers new ones.
 type Directory struct {
 	store      store.Store
-	prefix     string
+	prefix     string // of registrations
+	documents  string // prefix of the copies of documents
+	assertions string // prefix of the marks of used assertions
 	cfg        Config
 	configured map[string]*Client
 }
@@ -63,7 +76,16 @@ func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
 	if cfg.Budget == nil {
 		cfg.Budget = NewBudget()
 	}
-	d := &Directory{store: s, prefix: prefix + "client/", cfg: cfg, configured: make(map[string]*Client)}
+	if cfg.Web == nil {
+		cfg.Web = NewWeb()
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	d := &Directory{
+		store: s, prefix: prefix + "client/", documents: prefix + "document/", assertions: prefix + "assertion/",
+		cfg: cfg, configured: make(map[string]*Client),
+	}
 	for _, c := range cfg.Configured {
 		d.configured[c.ID] = c
 	}
@@ -79,11 +101,35 @@ type record struct {
 }
 
 // Get returns the client with the id, or ErrUnknown. Another error means that
-// the store failed.
+// the store failed. Of clients with a metadata document it knows those that
+// somebody has allowed something.
 func (d *Directory) Get(ctx context.Context, id string) (*Client, error) {
+	return d.get(ctx, id, knownOnly)
+}
+
+// Discover is Get for clients that nobody has allowed anything yet: it also
+// fetches the metadata documents of strangers.
+func (d *Directory) Discover(ctx context.Context, id string) (*Client, error) {
+	return d.get(ctx, id, anybody)
+}
+
+// Recall is Get for a look back: it fetches nothing.
+func (d *Directory) Recall(ctx context.Context, id string) (*Client, error) {
+	return d.get(ctx, id, fromMemory)
+}
+
+func (d *Directory) get(ctx context.Context, id string, from source) (*Client, error) {
 	if c, ok := d.configured[id]; ok {
 		return c, nil
 	}
+	if oauth.LooksLikeDocument(id) {
+		return d.described(ctx, id, from)
+	}
+	return d.registered(ctx, id)
+}
+
+// registered returns a client that registered itself.
+func (d *Directory) registered(ctx context.Context, id string) (*Client, error) {
 	key, ok := d.key(id)
 	if !ok {
 		return nil, ErrUnknown
@@ -205,20 +251,27 @@ func (d *Directory) lifetime(m oauth.ClientMetadata, length int, now time.Time) 
 // A little more is written than that, so that there is a write at most about
 // once a day for each client.
 func (d *Directory) Touch(ctx context.Context, c *Client) error {
+	if c.Kind == Described {
+		return d.touchDocument(ctx, c)
+	}
 	if c.Kind != Registered || time.Until(c.Expires) >= d.cfg.ExpireAfter {
 		return nil
 	}
-	extra := min(24*time.Hour, d.cfg.ExpireAfter/4)
 	key, ok := d.key(c.ID)
 	if !ok {
 		return nil
 	}
 	return d.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
 		if r.Exists() {
-			r.Expires = time.Now().Add(d.cfg.ExpireAfter + extra)
+			r.Expires = d.prolonged()
 		}
 		return r, nil
 	})
+}
+
+// prolonged is when a record lapses that is in use now.
+func (d *Directory) prolonged() time.Time {
+	return time.Now().Add(d.cfg.ExpireAfter + min(24*time.Hour, d.cfg.ExpireAfter/4))
 }
 
 // Known reports whether the operator listed the place that a redirect URI names.

@@ -162,7 +162,7 @@ func TestUnknownClients(t *testing.T) {
 	info := register(t, d, publicBody)
 	before := len(s.Calls())
 	for _, id := range []string{
-		"", "mcp_", "x", "CI", "https://app.example/client.json", "mcp_" + strings.Repeat("A", 25), "mcp_" + strings.Repeat("A", 27),
+		"", "mcp_", "x", "CI", "https://app.example/", "http://app.example/client.json", "mcp_" + strings.Repeat("A", 25), "mcp_" + strings.Repeat("A", 27),
 		"MCP_" + strings.TrimPrefix(info.ClientID, "mcp_"), strings.TrimPrefix(info.ClientID, "mcp_"), info.ClientID + "/",
 		"mcp_" + strings.Repeat("/", 26), "mcp_" + strings.Repeat("\x00", 26), "mcp_" + strings.Repeat("é", 13), strings.Repeat("mcp_", 10_000),
 	} {

@@ -21,6 +21,7 @@ const (
 	AuthNone              = "none"
 	AuthClientSecretBasic = "client_secret_basic"
 	AuthClientSecretPost  = "client_secret_post"
+	AuthPrivateKeyJWT     = "private_key_jwt"
 )
 
 // ResponseTypeCode is the only response type of OAuth 2.1.

@@ -19,6 +19,12 @@ type Summary struct {
 	Keys     int `json:"keys"` // sets of signing keys; each issuer has one
 	Unsealed int `json:"unsealed_keys"`
 	Clients  int `json:"clients"`
+
+	// Documents are copies of client metadata documents, Assertions marks of
+	// client assertions that were used.
+	Documents  int `json:"documents"`
+	Assertions int `json:"assertions"`
+
 	Grants   int `json:"grants"`
 	Sessions int `json:"sessions"`
 	Revoked  int `json:"revoked"`
@@ -34,6 +40,8 @@ type kind string
 const (
 	kindKeys    kind = "keys"
 	kindClient  kind = "client"
+	kindDoc     kind = "document"
+	kindUsed    kind = "assertion"
 	kindGrant   kind = "grant"
 	kindSession kind = "session"
 	kindRevoked kind = "revoked"
@@ -50,6 +58,10 @@ func (s *Summary) count(k kind, value []byte) {
 		}
 	case kindClient:
 		s.Clients++
+	case kindDoc:
+		s.Documents++
+	case kindUsed:
+		s.Assertions++
 	case kindGrant:
 		s.Grants++
 	case kindSession:
@@ -77,7 +89,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindGrant, kindSession, kindRevoked:
+	case kindClient, kindDoc, kindUsed, kindGrant, kindSession, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -108,6 +120,10 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = token.RecordVersion, token.CheckKeys(key, value, c.Box)
 	case kindClient:
 		known, err = client.RecordVersion, client.CheckRecord(name, value)
+	case kindDoc:
+		known, err = client.DocumentVersion, client.CheckDocument(name, value)
+	case kindUsed:
+		known, err = client.AssertionVersion, client.CheckAssertion(name, value)
 	case kindGrant:
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
 	case kindSession:
@@ -133,6 +149,10 @@ func advice(k kind, newer bool) string {
 		return "a newer version of this program has written it: go on with that version"
 	case k == kindKeys:
 		return "restore a backup: without these keys, all tokens and sign-ins of the issuer are lost"
+	case k == kindDoc:
+		return "it does no harm while the document can be fetched; otherwise the app has to be connected again"
+	case k == kindUsed:
+		return "it does no harm after an hour; until then, an assertion could be used twice"
 	case k == kindSession:
 		return "it does no harm: the person signs in once more"
 	case k == kindRevoked:
