@@ -165,7 +165,8 @@ func (b *builder) makeServer(s *site) error {
 func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg := s.serverConfig()
 	cfg.OAuth = s.oauth
-	cfg.Clients, cfg.Registration = configuredClients(s.options.Clients), registrationPolicy(s.options.Registration)
+	cfg.Clients, cfg.Registration = configuredClients(s.options.Clients), hostPolicy(s.options.Registration.Dynamic)
+	cfg.Documents = documentPolicy(s.options.Registration)
 	cfg.OpenServiceAccounts = s.options.Registration.ServiceAccounts == "open"
 	cfg.InitialAccessToken = s.isStatic
 	if len(s.options.Users) > 0 {

@@ -18,6 +18,9 @@ func (p *parser) client() error {
 	err := p.readBlock("client", path+".", map[string]subdirective{
 		"name":   {usage: "name <text>", example: `name "Nightly report"`, read: p.text(&c.Name)},
 		"secret": {usage: "secret <secret>", example: "secret {env.REPORT_SECRET}", read: p.text(&c.Secret)},
+		"jwks_uri": {
+			usage: "jwks_uri <url>", example: "jwks_uri https://app.example.com/jwks.json", read: p.text(&c.JWKSURI),
+		},
 		"redirect_uris": {
 			usage: "redirect_uris <uris...>", example: "redirect_uris https://app.example.com/callback",
 			repeats: true, read: p.list(path+".redirect_uris", &c.RedirectURIs),
@@ -39,6 +42,13 @@ func (p *parser) registration() error {
 	r := new(Registration)
 	p.options.Registration = r
 	return p.readBlock("registration", "registration.", map[string]subdirective{
+		"metadata_documents": {
+			usage: "metadata_documents on|off|<hosts...>", example: "metadata_documents claude.ai",
+			read: p.list("registration.metadata_documents", &r.MetadataDocuments),
+		},
+		"metadata_documents_on_loopback": {
+			usage: "metadata_documents_on_loopback [on|off]", read: p.flag(&r.MetadataDocumentsOnLoopback),
+		},
 		"dynamic": {
 			usage: "dynamic on|off|<hosts...>", example: "dynamic claude.ai chatgpt.com localhost",
 			read: func() error { return p.dynamic(r) },

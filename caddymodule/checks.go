@@ -178,6 +178,9 @@ func (s *site) announce(log *zap.Logger) {
 	if s.options.Registration.ServiceAccounts == "open" && s.oauth {
 		log.Warn("service_accounts open: everyone who reaches this site can register a client and use the MCP server")
 	}
+	if isSet(s.options.Registration.MetadataDocumentsOnLoopback) && s.oauth {
+		log.Warn("metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only")
+	}
 	s.announceUseless(log)
 	s.announceHidden(log)
 	if s.generated != "" {

@@ -247,6 +247,8 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 	}{
 		{"issuers with keys", r.Keys, unsealed(r.Unsealed)},
 		{"clients", r.Clients, ""},
+		{"metadata documents", r.Documents, ""},
+		{"used assertions", r.Assertions, ""},
 		{"grants", r.Grants, ""},
 		{"sessions", r.Sessions, ""},
 		{"revocations", r.Revoked, ""},

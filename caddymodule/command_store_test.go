@@ -171,12 +171,14 @@ func TestTheStateMovesByCommand(t *testing.T) {
 	}
 	stdout, _ = mustRunStore(t, "check", "--config", target)
 	want := "file:" + second + `
-  issuers with keys  1 (1 not sealed)
-  clients            0
-  grants             0
-  sessions           1
-  revocations        0
-  unknown records    0
+  issuers with keys   1 (1 not sealed)
+  clients             0
+  metadata documents  0
+  used assertions     0
+  grants              0
+  sessions            1
+  revocations         0
+  unknown records     0
 no damage found
 `
 	if diff := cmp.Diff(want, stdout); diff != "" {
@@ -271,12 +273,14 @@ func TestTheCheckReportsDamage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	want := "file:" + file + `
-  issuers with keys  0
-  clients            0
-  grants             0
-  sessions           1
-  revocations        0
-  unknown records    1
+  issuers with keys   0
+  clients             0
+  metadata documents  0
+  used assertions     0
+  grants              0
+  sessions            1
+  revocations         0
+  unknown records     1
 the issuer aaaaaaaaaaaaaaaa has records and no signing keys; restore a backup: new keys make all of its tokens and sign-ins invalid
 ` + key + `: stored session cannot be read: unexpected end of JSON input; it does no harm: the person signs in once more
 foreign: the key is of no known kind; a newer version of this program may have written it, or another program
@@ -311,7 +315,7 @@ func TestAStoreWithAnEncryptionKeyMovesByCommand(t *testing.T) {
 	if _, stderr := mustRunStore(t, "export", "--config", config, "--output", export); strings.Contains(stderr, "WARNING") {
 		t.Errorf("it warns of sealed keys: %q", stderr)
 	}
-	if stdout, _ := mustRunStore(t, "check", "--config", config); !strings.Contains(stdout, "issuers with keys  1\n") {
+	if stdout, _ := mustRunStore(t, "check", "--config", config); !strings.Contains(stdout, "issuers with keys   1\n") {
 		t.Errorf("it prints %q", stdout)
 	}
 	without := withFile(t, copied)

@@ -70,6 +70,8 @@ func (r *Registration) merge(global *Registration) *Registration {
 	if global == nil {
 		global = &Registration{}
 	}
+	out.MetadataDocuments = either(out.MetadataDocuments, global.MetadataDocuments)
+	out.MetadataDocumentsOnLoopback = cmp.Or(out.MetadataDocumentsOnLoopback, global.MetadataDocumentsOnLoopback)
 	out.Dynamic = either(out.Dynamic, global.Dynamic)
 	out.ExpireAfter = cmp.Or(out.ExpireAfter, global.ExpireAfter, defaultClientLifetime)
 	out.ServiceAccounts = cmp.Or(out.ServiceAccounts, global.ServiceAccounts, "token")

@@ -42,7 +42,10 @@ func full(side string) Options {
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
 		SigningKeyLifetime: n,
 		PKCEPlain:          new(on), AllowQueryToken: new(on), LandingPage: new(on),
-		Registration: &Registration{Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side},
+		Registration: &Registration{
+			Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side,
+			MetadataDocuments: []string{side}, MetadataDocumentsOnLoopback: new(on),
+		},
 		UI:           &UI{Accent: side, HelpURL: side},
 		RateLimits:   map[string]RateLimit{"login": {Max: len(side)}},
 	}
@@ -119,7 +122,7 @@ func TestRegistrationPolicy(t *testing.T) {
 		"hosts":          {[]string{"claude.ai", "localhost"}, client.HostPolicy{Hosts: []string{"claude.ai", "localhost"}}},
 		"a host as such": {[]string{"office"}, client.HostPolicy{Hosts: []string{"office"}}},
 	} {
-		if diff := cmp.Diff(tt.want, registrationPolicy(&Registration{Dynamic: tt.dynamic})); diff != "" {
+		if diff := cmp.Diff(tt.want, hostPolicy(tt.dynamic)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -148,6 +148,11 @@ type Client struct {
 	// placeholder.
 	Secret string `json:"secret,omitempty"`
 
+	// The https address of the client's public keys (RFC 7591 section 2), for
+	// clients that authenticate with private_key_jwt in place of a secret. It
+	// may be in a private network.
+	JWKSURI string `json:"jwks_uri,omitempty"`
+
 	// Where authorization responses may go (RFC 6749 section 3.1.2).
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
@@ -162,6 +167,15 @@ type Client struct {
 
 // Registration says which clients may introduce themselves.
 type Registration struct {
+	// Clients that are described by the document at the URL that is their
+	// client_id (Client ID Metadata Documents): "on", "off", or the hosts that
+	// documents are accepted from. Default: on.
+	MetadataDocuments []string `json:"metadata_documents,omitempty"`
+
+	// Accept metadata documents that are served from this machine, over http as
+	// well. For tests only. Default: false.
+	MetadataDocumentsOnLoopback *bool `json:"metadata_documents_on_loopback,omitempty"`
+
 	// Dynamic client registration (RFC 7591): "on", "off", or the hosts whose
 	// redirect URIs are accepted, "localhost" standing for loopback.
 	// Default: on.

@@ -144,6 +144,7 @@ func (c Client) validate(f *faults, path string) {
 	f.add(path, checkClientID(c.ID))
 	f.add(path+".name", checkText(c.Name))
 	f.add(path+".secret", checkClientSecret(c.Secret))
+	f.add(path+".jwks_uri", c.checkJWKSURI())
 	for i, uri := range c.RedirectURIs {
 		f.add(indexed(path+".redirect_uris", i), checkRedirectURI(uri))
 	}
@@ -151,11 +152,14 @@ func (c Client) validate(f *faults, path string) {
 		f.add(indexed(path+".grant_types", i), c.checkGrantType(grant))
 	}
 	addScopes(f, path+".scopes", c.Scopes)
-	if len(c.RedirectURIs) == 0 && c.Secret == "" {
+	if len(c.RedirectURIs) == 0 && !c.confidential() {
 		f.add(path, fmt.Errorf("the client '%s' has neither redirect_uris, for people who sign in, nor a secret, for a machine. "+
 			"Add a line, for example: secret {env.CLIENT_SECRET}", c.ID))
 	}
 }
+
+// confidential reports whether the client has something to authenticate with.
+func (c Client) confidential() bool { return c.Secret != "" || c.JWKSURI != "" }
 
 // checkGrantType checks one of the client's grant types, and that the client
 // has what the grant needs.
@@ -171,7 +175,7 @@ func (c Client) checkGrantType(grant string) error {
 		return nil
 	case "client_credentials":
 		// RFC 6749 section 4.4: confidential clients only.
-		if c.Secret == "" {
+		if !c.confidential() {
 			return errors.New("the grant client_credentials needs a secret, as nobody signs in. " +
 				"Add a line, for example: secret {env.CLIENT_SECRET}")
 		}
@@ -182,6 +186,9 @@ func (c Client) checkGrantType(grant string) error {
 }
 
 func (r *Registration) validate(f *faults) {
+	for i, host := range r.MetadataDocuments {
+		f.add(indexed("registration.metadata_documents", i), checkDocumentHost(host, len(r.MetadataDocuments) == 1))
+	}
 	for i, host := range r.Dynamic {
 		f.add(indexed("registration.dynamic", i), checkRegistrationHost(host, len(r.Dynamic) == 1))
 	}

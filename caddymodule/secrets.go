@@ -65,6 +65,9 @@ func (r resolver) client(c *Client) (err error) {
 			return fmt.Errorf("secret: %w", err)
 		}
 	}
+	if c.JWKSURI, err = r.optional(c.JWKSURI); err != nil {
+		return fmt.Errorf("jwks_uri: %w", err)
+	}
 	if c.RedirectURIs, err = r.list(c.RedirectURIs); err != nil {
 		return fmt.Errorf("redirect_uris: %w", err)
 	}

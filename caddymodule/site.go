@@ -107,7 +107,7 @@ func (s *site) decideAuthType() error {
 // issuesTokens reports whether a site with these merged options has somebody to
 // issue tokens to.
 func (o *Options) issuesTokens() bool {
-	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.Secret != "" }) ||
+	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.confidential() }) ||
 		o.Registration.ServiceAccounts == "open"
 	return o.AuthType != "bearer" && (len(o.Users) > 0 || machines)
 }

@@ -201,7 +201,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	is := &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
-			Tries: authserver.NewTries(), Registrations: client.NewBudget(),
+			Tries: authserver.NewTries(), Registrations: client.NewBudget(), Web: client.NewWeb(),
 		},
 		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
 		streams:  gate.NewStreams(),

@@ -80,7 +80,7 @@ func configuredClients(clients []Client) []*client.Client {
 	for _, c := range clients {
 		known := &client.Client{
 			ID: c.ID, Kind: client.Configured, Name: c.Name, RedirectURIs: c.RedirectURIs,
-			GrantTypes: c.GrantTypes, Scopes: c.Scopes,
+			GrantTypes: c.GrantTypes, Scopes: c.Scopes, JWKSURI: c.JWKSURI,
 		}
 		if known.Name == "" {
 			known.Name = c.ID
@@ -99,13 +99,20 @@ func configuredClients(clients []Client) []*client.Client {
 	return out
 }
 
-// registrationPolicy says who may register.
-func registrationPolicy(r *Registration) client.HostPolicy {
+// documentPolicy says whose metadata documents are looked at.
+func documentPolicy(r *Registration) client.DocumentPolicy {
+	return client.DocumentPolicy{
+		HostPolicy: hostPolicy(r.MetadataDocuments), Loopback: isSet(r.MetadataDocumentsOnLoopback),
+	}
+}
+
+// hostPolicy reads "on", "off" or a list of hosts; nothing means on.
+func hostPolicy(words []string) client.HostPolicy {
 	switch {
-	case slices.Equal(r.Dynamic, []string{"off"}):
+	case slices.Equal(words, []string{"off"}):
 		return client.HostPolicy{Off: true}
-	case len(r.Dynamic) == 0, slices.Equal(r.Dynamic, []string{"on"}):
+	case len(words) == 0, slices.Equal(words, []string{"on"}):
 		return client.HostPolicy{}
 	}
-	return client.HostPolicy{Hosts: r.Dynamic}
+	return client.HostPolicy{Hosts: words}
 }
