@@ -1,0 +1,75 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// ErrCancelled says that the person turned back at the provider.
+var ErrCancelled = errors.New("the person turned back at the provider")
+
+// ErrUnreachable says that the provider does not answer at the moment, or that
+// it says so itself. Other ways to sign in go on working.
+var ErrUnreachable = errors.New("the provider does not answer")
+
+// Method is a way to sign in that modules contribute: a [Redirect] or a
+// [Request].
+type Method interface {
+	// Recognizes reports whether an identity that was remembered comes from
+	// this login as it is configured now. Sessions and refresh tokens of others
+	// are refused.
+	Recognizes(Identity) bool
+}
+
+// Redirect signs people in at another place, to which the browser is sent and
+// from which it comes back to a callback URL.
+//
+// The caller binds the attempt to the browser and makes sure that each is
+// finished at most once.
+type Redirect interface {
+	Method
+
+	// Begin returns where to send the browser. The error is ErrUnreachable when
+	// the provider has to be asked for that and does not answer.
+	Begin(ctx context.Context, a Attempt) (string, error)
+
+	// Finish returns who came back with the parameters of the callback, whose
+	// state the caller has checked. The error is ErrCancelled, ErrUnreachable,
+	// or says why the answer cannot be believed; it holds nothing secret.
+	Finish(ctx context.Context, a Attempt, callback url.Values) (Identity, error)
+}
+
+// Attempt is one sign-in from before the browser leaves until it is back.
+type Attempt struct {
+	// Callback is the URL that the provider sends the browser back to.
+	Callback string
+
+	// State comes back with the browser, Nonce inside of the ID token, and
+	// Verifier is the secret of PKCE (RFC 7636). The caller makes them up, new
+	// ones for each attempt.
+	State, Nonce, Verifier string
+
+	// Prompt asks for something to be shown: "login" for the password even if
+	// the provider knows the browser, "select_account" for a choice of accounts.
+	Prompt string
+
+	// MaxAge is how long ago the person may have proven themselves to the
+	// provider; nil for any time.
+	MaxAge *time.Duration
+
+	// Hint is the account that the person is expected to sign in with.
+	Hint string
+}
+
+// Request signs in whom something in front of the server vouches for in each
+// request, such as a proxy that sets headers.
+type Request interface {
+	Method
+
+	// Identify returns who makes the request, or ErrDenied when nobody that is
+	// trusted says so.
+	Identify(r *http.Request) (Identity, error)
+}

@@ -1,0 +1,110 @@
+package oidclogin_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	jose "github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login/oidclogin"
+)
+
+func response(r *http.Request, body string) *http.Response {
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}
+}
+
+const fuzzedIssuer = "https://id.example.com"
+
+// inMemory is a provider without a network whose ID tokens have any claims.
+func inMemory(claims []byte) *oidclogin.Provider {
+	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: ecKey}, nil))
+	token := must(must(signer.Sign(claims)).CompactSerialize())
+	keys := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: ecKey.Public()}}}))
+	return oidclogin.New(oidclogin.Config{
+		ID: "acme", Issuer: fuzzedIssuer, ClientID: clientID, Scopes: []string{"openid"},
+		Transport: transport(func(r *http.Request) (*http.Response, error) {
+			switch r.URL.Path {
+			case "/keys":
+				return response(r, string(keys)), nil
+			case "/token":
+				return response(r, `{"access_token":"at","token_type":"Bearer","id_token":"`+token+`"}`), nil
+			}
+			return response(r, `{"issuer":"`+fuzzedIssuer+`","authorization_endpoint":"`+fuzzedIssuer+`/a","token_endpoint":"`+
+				fuzzedIssuer+`/token","jwks_uri":"`+fuzzedIssuer+`/keys"}`), nil
+		}),
+	})
+}
+
+// FuzzClaims looks for claims that make a person somebody else, or that no header
+// could carry.
+func FuzzClaims(f *testing.F) {
+	exp := time.Now().Add(24 * time.Hour).Unix()
+	for _, extra := range []map[string]any{
+		{}, {"email": "a@example.com", "email_verified": true}, {"email": "a@b@c", "email_verified": "true"},
+		{"groups": []any{"a", 1, nil}, "name": "A\x00"}, {"sub": " a"}, {"azp": 7}, {"aud": []string{clientID, "b"}},
+	} {
+		claims := map[string]any{"iss": fuzzedIssuer, "aud": clientID, "sub": "alice", "exp": exp, "nonce": nonce}
+		for k, v := range extra {
+			claims[k] = v
+		}
+		f.Add(must(json.Marshal(claims)))
+	}
+	f.Fuzz(func(t *testing.T, claims []byte) {
+		id, err := inMemory(claims).Finish(t.Context(), attempt(), url.Values{"code": {"c"}})
+		if err != nil {
+			return
+		}
+		var raw map[string]json.RawMessage
+		if json.Unmarshal(claims, &raw) != nil {
+			t.Fatalf("claims that are no JSON object make %+v", id)
+		}
+		for _, s := range append(id.Groups, id.Subject, id.Email, id.Name) {
+			if strings.ContainsFunc(s, unicode.IsControl) || len(s) > 300 {
+				t.Errorf("%q in %+v", s, id)
+			}
+		}
+		if !strings.HasPrefix(id.Subject, "acme:") || len(id.Subject) == len("acme:") || id.Provider != "acme" {
+			t.Errorf("unexpected identity %+v", id)
+		}
+		if id.Email != "" && (strings.TrimSpace(string(raw["email_verified"])) != "true" || strings.Count(id.Email, "@") != 1) {
+			t.Errorf("%q from %s", id.Email, claims)
+		}
+	})
+}
+
+// FuzzCallback looks for answers that are believed without a code.
+func FuzzCallback(f *testing.F) {
+	for _, s := range []string{"code=c", "code=c&iss=" + fuzzedIssuer, "error=access_denied", "code=c&code=d", "error=&code=c", "iss=&code=c", "code=c&error=x"} {
+		f.Add(s)
+	}
+	good := must(json.Marshal(map[string]any{
+		"iss": fuzzedIssuer, "aud": clientID, "sub": "alice", "exp": time.Now().Add(24 * time.Hour).Unix(), "nonce": nonce,
+	}))
+	l := inMemory(good)
+	f.Fuzz(func(t *testing.T, query string) {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		_, err = l.Finish(t.Context(), attempt(), values)
+		believed := len(values["code"]) == 1 && values.Get("code") != "" && values.Get("error") == "" &&
+			len(values["error"]) < 2 && (!values.Has("iss") || len(values["iss"]) == 1 && values.Get("iss") == fuzzedIssuer)
+		if (err == nil) != believed {
+			t.Errorf("%q: %v", query, err)
+		}
+		if errors.Is(err, login.ErrCancelled) && values.Get("error") != "access_denied" {
+			t.Errorf("%q counts as cancelled", query)
+		}
+	})
+}
