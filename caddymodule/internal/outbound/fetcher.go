@@ -73,6 +73,9 @@ type Options struct {
 
 	// Check replaces the check of dialled addresses when it is not nil.
 	Check func(Reach, netip.Addr) error
+
+	// Transport replaces the network when it is not nil.
+	Transport http.RoundTripper
 }
 
 // Fetcher fetches documents. It belongs to the state that outlives reloads of the
@@ -137,13 +140,17 @@ func (f *Fetcher) newClient(reach Reach, o Options) *http.Client {
 		}
 		return nil
 	}
-	return &http.Client{
-		Transport: &http.Transport{
+	transport := o.Transport
+	if transport == nil {
+		transport = &http.Transport{
 			DialContext:       dialer.DialContext,
 			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots},
 			DisableKeepAlives: true, DisableCompression: true,
 			MaxResponseHeaderBytes: maxHeaderLength,
-		},
+		}
+	}
+	return &http.Client{
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
