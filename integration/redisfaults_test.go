@@ -168,46 +168,6 @@ func TestStartWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestSentinelFailover goes through everything with a master that sentinels watch, and again after another one has taken
-// its place: because an operator wanted it so, or because the first one has crashed. Nothing is lost on the way.
-func TestSentinelFailover(t *testing.T) {
-	t.Parallel()
-	for name, fail := range map[string]func(*redistest.Sentinel){
-		"wanted": (*redistest.Sentinel).Failover,
-		"crash":  func(s *redistest.Sentinel) { s.Master().Kill() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			sentinel := redistest.StartSentinel(t, 2)
-			g := startGateway(t, redisConfig(startRecorder(t).address,
-				"redis://"+sentinel.Addrs()+" {\nsentinel "+redistest.MasterName+"\nwait_replicas 1\n}"))
-			gr := g.newGrant(t, nil)
-			roundTrip(t, gr)
-			old := sentinel.Master()
-			fail(sentinel)
-			for _, s := range sentinel.Sentinels {
-				eventually(t, "the sentinels agree on another master", func() bool {
-					master := s.Command("sentinel", "get-master-addr-by-name", redistest.MasterName)
-					return !strings.HasSuffix(master, old.Port())
-				})
-			}
-			eventually(t, "the new master has replicas", func() bool {
-				return !strings.Contains(sentinel.Master().Command("info", "replication"), "connected_slaves:0")
-			})
-			inARow := 0
-			eventually(t, "the gateway has found it", func() bool {
-				inARow++
-				if a := g.refresh(t, gr.clientID, gr.refresh); a.status != http.StatusOK {
-					wantUnavailable(t, "refreshing", a)
-					inARow = 0
-				}
-				return inARow == 10
-			})
-			roundTrip(t, gr)
-		})
-	}
-}
-
 // TestRedisCluster goes through everything with a cluster.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
