@@ -177,10 +177,10 @@ func (d *ClientDocument) authentication(fields map[string]json.RawMessage) error
 // have to agree, so there is no grant type without them.
 func (d *ClientDocument) normalize() error {
 	method := d.TokenEndpointAuthMethod
-	d.GrantTypes = slices.DeleteFunc(d.GrantTypes, func(name string) bool { return name == GrantClientCredentials })
 	if len(d.GrantTypes) > 0 && !slices.Contains(d.GrantTypes, GrantAuthorizationCode) {
 		return errors.New("grant_types lacks authorization_code")
 	}
+	d.GrantTypes = slices.DeleteFunc(d.GrantTypes, func(name string) bool { return name == GrantClientCredentials })
 	d.TokenEndpointAuthMethod = AuthNone
 	if err := d.Normalize(); err != nil {
 		return fmt.Errorf("the document is refused: %w", err)
