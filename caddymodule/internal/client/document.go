@@ -175,7 +175,8 @@ func (d *Directory) fetchDocument(ctx context.Context, id, key string, last *doc
 	case err != nil:
 		d.cfg.Log.Info("a client metadata document cannot be fetched; its last copy is used",
 			zap.String("client_id", id), zap.Error(err))
-		d.remember(key, last.spared())
+		last = last.spared()
+		d.remember(key, last)
 		return last.client, nil
 	}
 	doc := got.Value.(*document).with(got.Fresh, last)
