@@ -48,6 +48,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if done, err := s.vouchedForAccount(w, r, p.get(paramContinue)); done {
+		return err
+	}
 	tx, c, err := s.request(r, p)
 	if refusal, ok := errors.AsType[*redirectableError](err); ok {
 		s.redirectError(w, refusal)
@@ -59,6 +62,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	current, err := s.session(r)
 	if err != nil {
 		return err
+	}
+	if current, err = s.vouched(w, r, tx, current); err != nil {
+		return err
+	}
+	if current != nil && tx.outdated(current.Since) {
+		current = nil
 	}
 	if p.get("prompt") == "none" {
 		// Consent is never skipped, so a request that allows no page fails
@@ -195,7 +204,7 @@ func (s *Server) readRequest(tx *transaction, p *params, c *client.Client) *oaut
 	scope, resource := p.get("scope"), p.get("resource")
 	state := p.get("state")
 	tx.Locales = truncate(p.get("ui_locales"), maxLocales)
-	p.get("prompt")
+	prompt, maxAge, hint := p.get("prompt"), p.get("max_age"), p.get("login_hint")
 	switch {
 	case p.err() != nil:
 		return oauth.InvalidRequest("the parameter " + p.repeated + " stands in the request more than once")
@@ -213,6 +222,9 @@ func (s *Server) readRequest(tx *transaction, p *params, c *client.Client) *oaut
 		return oauth.InvalidRequest("response_mode must be query")
 	case !c.Allows(oauth.GrantAuthorizationCode):
 		return oauth.UnauthorizedClient("this client is not registered for the authorization code grant")
+	}
+	if err := tx.readSignIn(prompt, maxAge, hint); err != nil {
+		return err
 	}
 	if err := s.checkChallenge(challenge, method); err != nil {
 		return err

@@ -23,6 +23,9 @@ type pageError struct {
 	status  int
 	detail  string // for whoever writes the app; nothing secret
 	cause   error  // for the log
+
+	user, provider string // whom the page is about
+	switchToken    string // lets the person sign in as somebody else
 }
 
 func (e *pageError) Error() string {
@@ -77,7 +80,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		respond.Error(w, &oauth.Error{Code: string(e.problem), Description: e.detail, Status: e.status})
 		return
 	}
-	s.rendered(w, s.pages.Error(w, r, e.status, pages.Error{Problem: e.problem, Detail: e.detail, Reference: reference}))
+	s.rendered(w, s.pages.Error(w, r, e.status, pages.Error{
+		Problem: e.problem, Detail: e.detail, Reference: reference, User: e.user, Provider: e.provider, SwitchToken: e.switchToken,
+	}))
 }
 
 // rendered takes care of a page that could not be rendered; then nothing has

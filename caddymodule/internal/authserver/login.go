@@ -48,6 +48,9 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 		return err
 	}
 	v.Token, v.Locales, v.Password = sealed, tx.Locales, s.cfg.Password != nil
+	if v.Providers = s.buttons(tx, sealed); len(v.Providers) == 0 && !v.Password {
+		return nobodyVouches()
+	}
 	if c != nil {
 		view := s.clientView(c, tx.RedirectURI)
 		v.Client, v.Resource = &view, s.resourceView(tx.Resource)
@@ -61,7 +64,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 	case pages.TooManyTries:
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", strconv.Itoa(int(v.Wait/time.Second)+1))
-	case pages.LoginBusy:
+	case pages.LoginBusy, pages.LoginOutage:
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "2")
 	}
@@ -111,12 +114,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	try.succeeded()
-	cookie, err := s.sessions.start(r.Context(), user)
-	if err != nil {
-		return unavailable(err)
+	if _, err := s.welcome(w, r, f.tx, user); err != nil {
+		return err
 	}
-	s.cookies.set(w, s.cookies.sessionName(), cookie, s.cfg.SessionLifetime)
-	s.cfg.Log.Info("signed in", zap.String("user", user.Subject), zap.String("provider", user.Provider))
 	return s.afterLogin(w, f.tx)
 }
 
@@ -176,6 +176,7 @@ func (s *Server) serveSwitch(w http.ResponseWriter, r *http.Request) {
 	f, c, err := s.readLoginForm(w, r)
 	if err == nil {
 		if err = s.endSession(w, r); err == nil {
+			f.tx.Prompt = promptSelect
 			err = s.showLogin(w, r, f.tx, c, pages.Login{})
 		}
 	}

@@ -6,7 +6,7 @@ import "github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 // documents. No resource can be at one of them.
 func Paths() []string {
 	return []string{
-		pathAuthorize, pathLogin, pathSwitch, pathLogout, pathAccount, pathRemove,
+		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,
 		pathToken, pathRegister, pathRevoke, pathJWKS, pathHealth,
 	}
 }

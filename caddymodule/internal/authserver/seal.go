@@ -39,6 +39,18 @@ type transaction struct {
 	Resource        string       `json:"a,omitempty"`
 	Scopes          oauth.Scopes `json:"sc,omitempty"`
 	Locales         string       `json:"l,omitempty"`
+
+	// How people shall sign in.
+	Prompt string         `json:"pr,omitempty"`
+	MaxAge *time.Duration `json:"ma,omitempty"`
+	Hint   string         `json:"lh,omitempty"`
+
+	// Pending is set while the browser is at a provider.
+	Pending *pending `json:"pe,omitempty"`
+
+	// unvouched says that nothing in front of the server has said who makes the
+	// request at hand.
+	unvouched bool
 }
 
 // purpose keeps the forms apart, so that none can be posted in place of another.
@@ -47,6 +59,7 @@ type purpose string
 const (
 	forAuthorize purpose = "authorize"
 	forAccount   purpose = "account"
+	forProvider  purpose = "provider"
 )
 
 // maxSealed bounds a sealed transaction in bytes.

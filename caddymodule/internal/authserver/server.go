@@ -51,6 +51,16 @@ type Config struct {
 	// Password signs in local users; nil when there are none.
 	Password login.Password
 
+	// Redirects sign people in at providers, in the order of their buttons.
+	Redirects []Redirect
+
+	// Request signs in whom something in front of the server vouches for; nil
+	// for nobody. It is asked at the authorization endpoint only.
+	Request login.Request
+
+	// Allow says who of all these may use the server; nil lets everyone in.
+	Allow *Allow
+
 	// Clients of the configuration, and the policy for others.
 	Clients      []*client.Client
 	Registration client.HostPolicy
@@ -115,21 +125,25 @@ type State struct {
 
 // Server is an authorization server.
 type Server struct {
-	cfg      Config
-	origin   *url.URL
-	keys     *token.Keys
-	verifier *token.Verifier
-	revoker  accessRevoker
-	grants   *grant.Service
-	clients  *client.Directory
-	sessions *sessions
-	seal     *sealer
-	cookies  cookieJar
-	logins   *limiter // of passwords
-	secrets  *limiter // of client secrets
-	pages    *pages.Renderer
-	routes   map[string]http.HandlerFunc
-	metadata []byte
+	cfg       Config
+	origin    *url.URL
+	keys      *token.Keys
+	verifier  *token.Verifier
+	revoker   accessRevoker
+	grants    *grant.Service
+	clients   *client.Directory
+	sessions  *sessions
+	seal      *sealer
+	cookies   cookieJar
+	store     store.Store
+	signIns   string         // prefix of the marks of finished sign-ins at providers
+	external  []login.Method // the logins whose users are elsewhere
+	logins    *limiter       // of passwords
+	callbacks *limiter       // of answers from providers that prove nothing
+	secrets   *limiter       // of client secrets
+	pages     *pages.Renderer
+	routes    map[string]http.HandlerFunc
+	metadata  []byte
 }
 
 // New returns a server on top of the issuer's state. Its errors name the setting
@@ -153,6 +167,8 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.seal = newSealer(st.Keys.Derive("authorization request"))
 	s.cookies = cookieJar{secure: origin.Scheme == "https"}
 	s.logins = newLimiter(st.Tries, "login", cfg.LoginMax, cfg.LoginWindow)
+	s.callbacks = newLimiter(st.Tries, "callback", cfg.LoginMax, cfg.LoginWindow)
+	s.store, s.signIns, s.external = st.Store, st.Prefix+"signin/", s.methods()
 	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
@@ -185,6 +201,8 @@ func (a accessRevoker) Add(ctx context.Context, grantID string) error {
 const (
 	pathAuthorize = pages.PathAuthorize
 	pathLogin     = pages.PathLogin
+	pathLeave     = pathLogin + "/provider"
+	pathCallback  = "/callback"
 	pathSwitch    = pages.PathSwitch
 	pathLogout    = pages.PathLogout
 	pathAccount   = "/account"
@@ -214,6 +232,10 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 		routes[pathAuthorize] = s.serveAuthorize
 		routes[pathLogin] = s.serveLogin
 		routes[pathSwitch] = s.serveSwitch
+		if len(s.cfg.Redirects) > 0 {
+			routes[pathLeave] = s.serveLeave
+			routes[pathCallback] = s.serveCallback
+		}
 		routes[pathLogout] = s.serveLogout
 		routes[pathAccount] = s.serveAccount
 		routes[pathRemove] = s.serveRemove
@@ -310,14 +332,10 @@ func (s *Server) directory() (login.Directory, bool) {
 }
 
 // current returns the identity of a user as it is now. It reports false for a
-// user who is gone or whose credential has changed.
+// user who is gone, whose credential has changed or who is not allowed in.
 func (s *Server) current(ctx context.Context, id login.Identity) (login.Identity, bool) {
-	d, ok := s.directory()
-	if !ok {
-		return login.Identity{}, false
-	}
-	now, ok := d.Lookup(ctx, id.Subject)
-	return now, ok && now.Provider == id.Provider && now.Stamp == id.Stamp
+	now, ok := s.known(ctx, id)
+	return now, ok && s.cfg.Allow.admits(now)
 }
 
 // wantsJSON reports whether the caller is a program that asks for JSON.

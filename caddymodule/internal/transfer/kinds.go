@@ -27,6 +27,7 @@ type Summary struct {
 
 	Grants   int `json:"grants"`
 	Sessions int `json:"sessions"`
+	SignIns  int `json:"sign_ins"` // marks of finished sign-ins at providers
 	Revoked  int `json:"revoked"`
 	Unknown  int `json:"unknown"`
 
@@ -44,6 +45,7 @@ const (
 	kindUsed    kind = "assertion"
 	kindGrant   kind = "grant"
 	kindSession kind = "session"
+	kindSignIn  kind = "signin"
 	kindRevoked kind = "revoked"
 	kindUnknown kind = ""
 )
@@ -66,6 +68,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Grants++
 	case kindSession:
 		s.Sessions++
+	case kindSignIn:
+		s.SignIns++
 	case kindRevoked:
 		s.Revoked++
 	default:
@@ -89,7 +93,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindDoc, kindUsed, kindGrant, kindSession, kindRevoked:
+	case kindClient, kindDoc, kindUsed, kindGrant, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -128,6 +132,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
 	case kindSession:
 		known, err = c.SessionVersion, c.Session(name, value)
+	case kindSignIn:
+		known, err = signInVersion, checkSignIn(name, value)
 	case kindRevoked:
 		err = checkRevoked(name, value)
 	default:
@@ -153,6 +159,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm while the document can be fetched; otherwise the app has to be connected again"
 	case k == kindUsed:
 		return "it does no harm after an hour; until then, an assertion could be used twice"
+	case k == kindSignIn:
+		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindSession:
 		return "it does no harm: the person signs in once more"
 	case k == kindRevoked:
@@ -181,4 +189,19 @@ func checkRevoked(name string, value []byte) error {
 		return errors.New("the key is not that of a revocation")
 	}
 	return token.CheckRevoked(value)
+}
+
+// signInVersion is the schema version of the marks of finished sign-ins.
+const signInVersion = 1
+
+// checkSignIn returns an error for a mark of a finished sign-in that could not
+// have been written.
+func checkSignIn(name string, value []byte) error {
+	if len(name) != len(rand.Text()) || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
+		return errors.New("the key is not that of a sign-in")
+	}
+	if versionOf(value) != signInVersion {
+		return fmt.Errorf("the mark of a sign-in has version %d; this program reads version %d", versionOf(value), signInVersion)
+	}
+	return nil
 }

@@ -15,6 +15,7 @@ const (
 	TooManyTries     LoginFailure = "pause"   // Wait says for how long
 	LoginBusy        LoginFailure = "busy"    // too many sign-ins at once
 	LoginExpired     LoginFailure = "expired" // the form's token is too old
+	LoginOutage      LoginFailure = "outage"  // Provider does not answer
 )
 
 // Provider is a button that signs in somewhere else. It is a link, because a
@@ -35,6 +36,7 @@ type Login struct {
 	TriesLeft int           // after WrongCredentials; zero hides the number
 	Wait      time.Duration // after TooManyTries
 	Username  string        // what was typed before
+	Provider  string        // label of the login, with LoginOutage
 
 	// Providers and Password are the ways to sign in.
 	Providers []Provider

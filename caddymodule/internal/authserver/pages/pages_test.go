@@ -154,7 +154,7 @@ func everyPage(r *Renderer) map[string]func(http.ResponseWriter, *http.Request) 
 			}
 		}
 	}
-	for _, f := range []LoginFailure{WrongCredentials, TooManyTries, LoginBusy, LoginExpired} {
+	for _, f := range []LoginFailure{WrongCredentials, TooManyTries, LoginBusy, LoginExpired, LoginOutage} {
 		all["login failure "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
 			return r.Login(w, req, 401, Login{Client: &claude, Password: true, Token: token, Failure: f, TriesLeft: 3, Wait: time.Minute, Username: "alice"})
 		}

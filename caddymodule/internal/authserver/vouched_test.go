@@ -1,0 +1,103 @@
+package authserver_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// front is a proxy in front that says who makes each request; "" for nobody.
+type front struct {
+	user  string
+	asked []string // paths
+}
+
+func (f *front) Recognizes(id login.Identity) bool { return id.Provider == "header" }
+
+func (f *front) Identify(r *http.Request) (login.Identity, error) {
+	f.asked = append(f.asked, r.URL.Path)
+	if f.user == "" {
+		return login.Identity{}, login.ErrDenied
+	}
+	return login.Identity{Subject: "header:" + f.user, Email: f.user + "@example.com", Provider: "header"}, nil
+}
+
+func newVouchedSite(t *testing.T, f *front, change ...func(*authserver.Config)) *site {
+	return newSite(t, append([]func(*authserver.Config){func(cfg *authserver.Config) { cfg.Request, cfg.Password = f, nil }}, change...)...)
+}
+
+func TestAProxySaysWhoItIs(t *testing.T) {
+	f := &front{user: "carol"}
+	s := newVouchedSite(t, f)
+	id, b := s.register(), s.browser()
+	consent := func() *page { return b.get("/authorize?" + authorization(id).Encode()) }
+	p := consent()
+	if !p.has("/authorize") || !strings.Contains(p.body, "carol@example.com") {
+		t.Fatalf("got %d %q", p.status, p.problem())
+	}
+	session := b.cookie("__Host-mcp_session")
+	tokens := s.issued(redemption(id, p.submit("decision", "allow").handedOff().Get("code")))
+	s.issued(renewal(id, tokens.text("refresh_token")))
+	if consent(); b.cookie("__Host-mcp_session") != session {
+		t.Error("each request makes a session")
+	}
+	f.user = "dave"
+	if p := consent(); !strings.Contains(p.body, "dave@example.com") || strings.Contains(p.body, "carol") {
+		t.Errorf("the session counts more than the proxy: %s", p.body)
+	}
+	f.user = ""
+	if p := consent(); p.status != http.StatusForbidden || p.problem() != "login_failed" {
+		t.Errorf("without the word of the proxy: %d %q", p.status, p.problem())
+	}
+}
+
+func TestTheWordOfAProxyCountsAtOnePathOnly(t *testing.T) {
+	f := &front{user: "carol"}
+	s := newVouchedSite(t, f)
+	b := s.browser()
+	p := b.get("/account")
+	if b.cookie("__Host-mcp_session") != "" {
+		t.Fatal("the account page signs in")
+	}
+	p = b.get(p.button("Continue with SSO"))
+	if p.status != http.StatusOK || !strings.Contains(p.body, "carol@example.com") {
+		t.Errorf("got %d %q", p.status, p.problem())
+	}
+	b.post("/logout", p.form("/logout").values)
+	for _, path := range f.asked {
+		if path != "/authorize" {
+			t.Errorf("the proxy was believed at %s", path)
+		}
+	}
+	f.user = ""
+	p = b.get("/account")
+	if p = b.get(p.button("Continue with SSO")); p.status != http.StatusForbidden || p.problem() != "login_failed" {
+		t.Errorf("without the word of the proxy: %d %q", p.status, p.problem())
+	}
+}
+
+func TestAProxyBesideLocalUsers(t *testing.T) {
+	f := &front{}
+	s := newVouchedSite(t, f, func(cfg *authserver.Config) { cfg.Password = newUsers() })
+	b := s.browser()
+	p := b.loginPage()
+	if strings.Contains(p.body, "Continue with") {
+		t.Error("a button leads back to this page")
+	}
+	if p = p.signIn("alice", password); !strings.Contains(p.body, "alice@example.com") {
+		t.Errorf("got %d %q", p.status, p.problem())
+	}
+}
+
+func TestUsersOfAProxyThatAreNotAllowed(t *testing.T) {
+	f := &front{user: "carol"}
+	s := newVouchedSite(t, f, func(cfg *authserver.Config) { cfg.Allow = &authserver.Allow{Emails: []string{"dave@example.com"}} })
+	b := s.browser()
+	p := b.get("/authorize?" + authorization(s.register()).Encode())
+	if p.problem() != "access_denied" || b.cookie("__Host-mcp_session") != "" {
+		t.Errorf("got %d %q", p.status, p.problem())
+	}
+}
