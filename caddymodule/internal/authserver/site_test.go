@@ -46,6 +46,7 @@ type site struct {
 	verifier *token.Verifier
 	logs     *observer.ObservedLogs
 	tries    *authserver.Tries
+	web      *client.Web
 }
 
 // newSite makes a server over an empty store. Nothing that it does before a test
@@ -78,7 +79,7 @@ func (s *site) open(cfg authserver.Config) {
 		s.t.Fatal(err)
 	}
 	s.verifier = token.NewVerifier(cfg.Issuer, keys, revocations, nil)
-	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: s.tries}
+	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: s.tries, Web: s.web}
 	if s.Server, err = authserver.New(cfg, state, s.verifier); err != nil {
 		s.t.Fatal(err)
 	}
