@@ -18,8 +18,11 @@ import (
 // TestGoSDK goes the whole way with the official Go SDK, from an address and nothing else to a revoked token.
 func TestGoSDK(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startBackend(t) + ` {
+	docs := newDocumentServer(t)
+	document := docs.publishClient(t, "/client.json", "Go SDK")
+	g := startGateway(t, gatewayConfig{env: docs.trust(), site: "mcp_auth " + startBackend(t) + ` {
 		` + userLine + `
+		` + onLoopback + `
 		client report {
 			name "Report"
 			secret report-secret-1234
@@ -38,6 +41,10 @@ func TestGoSDK(t *testing.T) {
 			ClientID: "report", ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: "report-secret-1234"},
 		}
 	}
+	described := func(c *auth.AuthorizationCodeHandlerConfig) {
+		c.RedirectURL = redirectURI
+		c.ClientIDMetadataDocumentConfig = &auth.ClientIDMetadataDocumentConfig{URL: document}
+	}
 	for _, tt := range []struct {
 		name, version string
 		client        func(*auth.AuthorizationCodeHandlerConfig)
@@ -45,6 +52,8 @@ func TestGoSDK(t *testing.T) {
 		{"2026-07-28, registered dynamically", "2026-07-28", dynamic},
 		{"2025-11-25, registered dynamically", "2025-11-25", dynamic},
 		{"2026-07-28, in the configuration", "2026-07-28", configured},
+		{"2026-07-28, described by a document", "2026-07-28", described},
+		{"2025-11-25, described by a document", "2025-11-25", described},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			person := &goPerson{visitor: g.newVisitor(t)}

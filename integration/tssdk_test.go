@@ -43,25 +43,34 @@ type journeyStep struct {
 func TestTypeScriptSDKs(t *testing.T) {
 	t.Parallel()
 	needNode(t)
-	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startBackend(t) + " {\nname \"Cisco Support\"\n" + userLine + "\n}"})
+	docs := newDocumentServer(t)
+	document := docs.publishClient(t, "/journey.json", "Journey")
+	g := startGateway(t, gatewayConfig{
+		site: "mcp_auth " + startBackend(t) + " {\nname \"Cisco Support\"\n" + userLine + "\n" + onLoopback + "\n}",
+		env:  docs.trust(),
+	})
 	for _, tt := range []struct {
 		name, script, transport, mode string
+
+		document string // client_id of a client that does not register
 
 		endpoint string // that takes the messages
 		first    string // request
 		protocol string
 	}{
-		{"v1 streamable HTTP", "journey-v1.mjs", "http", "", "/mcp", "POST /mcp initialize", "2025-11-25"},
-		{"v1 SSE", "journey-v1.mjs", "sse", "", "/messages", "GET /sse", "2025-11-25"},
-		{"v2 legacy", "journey-v2.mjs", "http", "legacy", "/mcp", "POST /mcp initialize", "2025-11-25"},
-		{"v2 auto", "journey-v2.mjs", "http", "auto", "/mcp", "POST /mcp server/discover", "2026-07-28"},
-		{"v2 modern", "journey-v2.mjs", "http", "modern", "/mcp", "POST /mcp server/discover", "2026-07-28"},
-		{"v2 SSE", "journey-v2.mjs", "sse", "legacy", "/messages", "GET /sse", "2025-11-25"},
+		{"v1 streamable HTTP", "journey-v1.mjs", "http", "", "", "/mcp", "POST /mcp initialize", "2025-11-25"},
+		{"v1 SSE", "journey-v1.mjs", "sse", "", "", "/messages", "GET /sse", "2025-11-25"},
+		{"v2 legacy", "journey-v2.mjs", "http", "legacy", "", "/mcp", "POST /mcp initialize", "2025-11-25"},
+		{"v2 auto", "journey-v2.mjs", "http", "auto", "", "/mcp", "POST /mcp server/discover", "2026-07-28"},
+		{"v2 modern", "journey-v2.mjs", "http", "modern", "", "/mcp", "POST /mcp server/discover", "2026-07-28"},
+		{"v2 SSE", "journey-v2.mjs", "sse", "legacy", "", "/messages", "GET /sse", "2025-11-25"},
+		{"v1 with a document", "journey-v1.mjs", "http", "", document, "/mcp", "POST /mcp initialize", "2025-11-25"},
+		{"v2 with a document", "journey-v2.mjs", "http", "modern", document, "/mcp", "POST /mcp server/discover", "2026-07-28"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			resource := map[string]string{"http": "/mcp", "sse": "/sse"}[tt.transport]
-			j := runJourney(t, g, resource, tt.script, tt.transport, tt.mode)
+			j := runJourney(t, g, resource, tt.document, tt.script, tt.transport, tt.mode)
 
 			j.checkDiscovery(t, resource, tt.first)
 			j.checkAuthorization(t)
@@ -81,14 +90,18 @@ func TestTypeScriptSDKs(t *testing.T) {
 
 // journeyLog is what a journey printed.
 type journeyLog struct {
-	g     *gateway
-	steps []journeyStep
+	g        *gateway
+	document string
+	steps    []journeyStep
 }
 
-func runJourney(t *testing.T, g *gateway, resource, script string, args ...string) *journeyLog {
+func runJourney(t *testing.T, g *gateway, resource, document, script string, args ...string) *journeyLog {
 	t.Helper()
 	env := g.trusting("MCP_SERVER="+g.origin+resource, "MCP_USER="+userName, "MCP_PASSWORD="+userPassword)
-	j := &journeyLog{g: g}
+	if document != "" {
+		env = append(env, "CLIENT_DOCUMENT="+document)
+	}
+	j := &journeyLog{g: g, document: document}
 	for _, line := range runScript(t, env, script, args...) {
 		var step journeyStep
 		if err := json.Unmarshal([]byte(line), &step); err != nil {
@@ -121,14 +134,18 @@ func (j *journeyLog) checkDiscovery(t *testing.T, resource, first string) {
 		"GET /.well-known/oauth-authorization-server 200",
 		"POST /register 201",
 	}
+	method := "none"
+	if j.document != "" {
+		want, method = want[:3], ""
+	}
 	if !slices.Equal(s.Requests, want) {
 		t.Errorf("discovery took %q, want %q", s.Requests, want)
 	}
 	if s.Error != "UnauthorizedError" || s.Authorize != j.g.origin+"/authorize" {
 		t.Errorf("the first connection ended with %q and a browser at %q", s.Error, s.Authorize)
 	}
-	if s.AuthMethod != "none" || s.HasSecret {
-		t.Errorf("registered with method %q (secret: %v), want a public client", s.AuthMethod, s.HasSecret)
+	if s.AuthMethod != method || s.HasSecret || j.document != "" && s.Parameters["client_id"] != j.document {
+		t.Errorf("%s with method %q (secret: %v), want a public client", s.Parameters["client_id"], s.AuthMethod, s.HasSecret)
 	}
 	for name, value := range map[string]string{"resource": j.g.origin + resource, "code_challenge_method": "S256"} {
 		if s.Parameters[name] != value {
@@ -144,6 +161,9 @@ func (j *journeyLog) checkAuthorization(t *testing.T) {
 	t.Helper()
 	s := j.step(t, "authorize")
 	want := []string{"Sign in – Cisco Support", "Connect “Journey” to Cisco Support?", "Connected – returning to “Journey”"}
+	if j.document != "" { // somebody vouches for the name, so it has no quotation marks
+		want[1], want[2] = "Connect Journey to Cisco Support?", "Connected – returning to Journey"
+	}
 	if !slices.Equal(s.Titles, want) {
 		t.Errorf("the person saw %q, want %q", s.Titles, want)
 	}

@@ -20,7 +20,7 @@ const search = { name: "search_bugs_by_keyword", arguments: { keyword: "memory l
 export async function journey(sdk) {
   const server = new URL(process.env.MCP_SERVER);
   const callback = await listenForCallback();
-  const provider = new Provider(callback.url);
+  const provider = new Provider(callback.url, process.env.CLIENT_DOCUMENT);
   const visitor = new Visitor({ name: process.env.MCP_USER, password: process.env.MCP_PASSWORD });
   const recorder = new Recorder();
   const options = { authProvider: provider, fetch: recorder.fetch };

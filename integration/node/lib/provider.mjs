@@ -15,9 +15,13 @@ export class Provider {
   /** What the SDK threw away, by the word that it uses. */
   invalidated = [];
 
-  /** @param {string} redirectUrl */
-  constructor(redirectUrl) {
+  /**
+   * @param {string} redirectUrl
+   * @param {string} [clientMetadataUrl] the address of the client's own metadata document, if it has one
+   */
+  constructor(redirectUrl, clientMetadataUrl) {
     this.redirectUrl = redirectUrl;
+    this.clientMetadataUrl = clientMetadataUrl;
     this.clientMetadata = {
       client_name: "Journey",
       redirect_uris: [redirectUrl],
