@@ -243,6 +243,9 @@ func TestOperatorsAreWarned(t *testing.T) {
 		"open service accounts": {"", "registration {\nservice_accounts open\n}\n", []string{
 			"service_accounts open: everyone who reaches this site can register a client and use the MCP server",
 		}, nil},
+		"documents for tests": {"", alice + "registration {\nmetadata_documents_on_loopback\n}\n", []string{
+			"metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only",
+		}, nil},
 		"users in bearer mode": {"", "auth_type bearer\n" + alice + "session_lifetime 1h\naccess_token_lifetime 2h\n", []string{
 			"these lines have no effect, as nobody gets tokens that way; take them away, or write: auth_type both",
 		}, map[string]any{"lines": []any{"access_token_lifetime", "user", "session_lifetime"}}},

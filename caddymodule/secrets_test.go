@@ -27,7 +27,7 @@ func TestPlaceholdersAreReplacedWhenTheConfigurationIsLoaded(t *testing.T) {
 			{Token: "{env.MCP_TEST_TOKEN}", Scopes: []string{"a"}}, {Token: "{env.MCP_TEST_UNSET}"}, {Token: "{file." + file + "}"},
 		},
 		Clients: []Client{
-			{ID: "robot", Secret: "{file." + file + "}"},
+			{ID: "robot", Secret: "{file." + file + "}"}, {ID: "signer", JWKSURI: "https://{env.MCP_TEST_HOST}/jwks"},
 			{ID: "app", RedirectURIs: []string{"https://{env.MCP_TEST_HOST}/cb", "{env.MCP_TEST_UNSET}", "http://localhost/cb"}},
 		},
 		CORSOrigins: []string{"https://{env.MCP_TEST_HOST}", "{env.MCP_TEST_UNSET}"}, AllowOrigins: []string{"null", "{env.MCP_TEST_UNSET}"},
@@ -40,7 +40,7 @@ func TestPlaceholdersAreReplacedWhenTheConfigurationIsLoaded(t *testing.T) {
 		Users:        []User{{Name: "alice", Hash: cheapBcrypt, Email: "alice@mcp.example.com"}, {Name: "bob", Hash: cheapArgon2}},
 		BearerTokens: []BearerToken{{Token: "from-the-environment", Scopes: []string{"a"}}, {Token: "from-a-file-1234"}},
 		Clients: []Client{
-			{ID: "robot", Secret: "from-a-file-1234"},
+			{ID: "robot", Secret: "from-a-file-1234"}, {ID: "signer", JWKSURI: "https://mcp.example.com/jwks"},
 			{ID: "app", RedirectURIs: []string{"https://mcp.example.com/cb", "http://localhost/cb"}},
 		},
 		CORSOrigins: []string{"https://mcp.example.com"}, AllowOrigins: []string{"null"},
