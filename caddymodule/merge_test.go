@@ -46,8 +46,8 @@ func full(side string) Options {
 			Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side,
 			MetadataDocuments: []string{side}, MetadataDocumentsOnLoopback: new(on),
 		},
-		UI:           &UI{Accent: side, HelpURL: side},
-		RateLimits:   map[string]RateLimit{"login": {Max: len(side)}},
+		UI:         &UI{Accent: side, HelpURL: side},
+		RateLimits: map[string]RateLimit{"login": {Max: len(side)}},
 	}
 }
 
