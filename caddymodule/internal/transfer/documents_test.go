@@ -27,8 +27,8 @@ func TestDocumentsAndAssertionsAreKnown(t *testing.T) {
 	for key, value := range map[string][]byte{document: value, assertion: []byte(`{"v":1}`)} {
 		must(t, s.Put(t.Context(), key, store.Record{Value: value, Expires: time.Now().Add(time.Hour)}))
 	}
-	checker := transfer.Checker{Session: func(string, []byte) error { return nil }, SessionVersion: 1}
-	report, err := checker.Check(t.Context(), s)
+	knowing := transfer.Checker{Session: func(string, []byte) error { return nil }, SessionVersion: 1}
+	report, err := knowing.Check(t.Context(), s)
 	if err != nil || len(report.Findings) != 0 || report.Documents != 1 || report.Assertions != 1 || report.Unknown != 0 {
 		t.Errorf("%+v, %v", report, err)
 	}
@@ -39,7 +39,7 @@ func TestDocumentsAndAssertionsAreKnown(t *testing.T) {
 	}
 	changed(t, s, document, `{"document":"e30="}`)
 	changed(t, s, assertion, `{"v":2}`)
-	report, err = checker.Check(t.Context(), s)
+	report, err = knowing.Check(t.Context(), s)
 	if err != nil || len(report.Findings) != 2 {
 		t.Errorf("of two that are damaged it finds %+v, %v", report.Findings, err)
 	}
