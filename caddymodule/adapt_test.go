@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write what the adapter says into testda
 // them, whatever the machine has.
 var environment = []string{
 	"AUTH_TYPE", "DANGEROUSLY_OMIT_AUTH", "MCP_AUTH_EXTRA", "MCP_UPSTREAM", "OAUTH2_ALLOW_DYNAMIC_REGISTRATION",
-	"OAUTH2_ISSUER_URL",
+	"OAUTH2_ISSUER_URL", "ENTRA_TENANT",
 }
 
 const adaptSeparator = "\n----------\n"

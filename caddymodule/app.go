@@ -18,6 +18,7 @@ type App struct {
 	log      *zap.Logger
 	options  Options // with placeholders replaced
 	store    StoreModule
+	logins   []LoginModule
 	handlers []*Handler
 
 	// build makes the sites once. The web server may start before this app
@@ -43,7 +44,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.options, err = a.resolved(); err != nil {
 		return err
 	}
-	a.store, err = loadStore(ctx, a, a.Options)
+	if a.store, err = loadStore(ctx, a, a.Options); err != nil {
+		return err
+	}
+	a.logins, err = loadLogins(ctx, a, a.Options)
 	return err
 }
 

@@ -56,7 +56,7 @@ func (b *builder) addSites() error {
 		if len(places[h]) == 0 {
 			return errNoPlace
 		}
-		b.sites = append(b.sites, &site{handler: h, options: h.options.merge(b.app.options), places: places[h]})
+		b.sites = append(b.sites, &site{handler: h, options: h.options.merge(b.app.options), places: places[h], logins: h.loginModules()})
 	}
 	// The web server makes its handlers in the order of a map.
 	slices.SortFunc(b.sites, func(a, b *site) int { return cmp.Compare(a.places[0].order, b.places[0].order) })
@@ -171,6 +171,9 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg.InitialAccessToken = s.isStatic
 	if len(s.options.Users) > 0 {
 		cfg.Password = newLocalUsers(s.options.Users)
+	}
+	if err := b.addLogins(s, &cfg); err != nil {
+		return nil, err
 	}
 	cfg.Resources, cfg.Scopes = b.sharedResources(s)
 	return authserver.New(cfg, s.issuer.State, s.issuer.verifier)

@@ -25,6 +25,15 @@ func init() {
 //		# how requests prove who they are
 //		auth_type    auto|bearer|oauth2.1|both
 //		user         <name> <hash> [<email>]
+//		login oidc <id> {
+//			issuer        <url>
+//			client_id     <id>
+//			client_secret <secret>
+//			scopes        <scopes...>
+//			label         <text>
+//		}
+//		login header <user> [<email> [<name> [<groups>]]]
+//		allow        user|email|domain|group <patterns...>
 //		bearer_token <token> [<scopes...>]
 //		client <id> {
 //			name          <text>

@@ -151,6 +151,30 @@ func (p *parser) store() error {
 	return nil
 }
 
+func (p *parser) login() error {
+	if !p.NextArg() {
+		return errArguments
+	}
+	name := p.Val()
+	id := loginNamespace + "." + name
+	if _, err := caddy.GetModule(id); err != nil {
+		return p.Errf("there is no kind of login '%s'. Write, for example: login oidc acme { … }", name)
+	}
+	line := lineOf(p.Token())
+	module, err := caddyfile.UnmarshalModule(p.Dispenser, id)
+	if err != nil {
+		return err
+	}
+	if l, ok := module.(LoginModule); ok {
+		p.logins = append(p.logins, l)
+		if err := checkLoginNames(p.logins); err != nil {
+			return line.WrapErr(err)
+		}
+	}
+	p.options.LoginsRaw = append(p.options.LoginsRaw, caddyconfig.JSONModuleObject(module, "method", name, nil))
+	return nil
+}
+
 // storeParser reads the block of a store with the means of the directive.
 func storeParser(d *caddyfile.Dispenser) *parser {
 	return &parser{Dispenser: d, lines: make(map[string]caddyfile.Token)}

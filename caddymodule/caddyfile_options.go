@@ -26,6 +26,14 @@ func (p *parser) accessLines() map[string]subdirective {
 			usage: "user <name> <hash> [<email>]", example: "user alice $2a$14$… alice@example.com",
 			repeats: true, read: p.user,
 		},
+		"login": {
+			usage: "login oidc <id> { … }|header <user> [<email> <name> <groups>]", example: "login oidc acme { … }",
+			repeats: true, read: p.login,
+		},
+		"allow": {
+			usage: "allow user|email|domain|group <patterns...>", example: "allow domain example.com",
+			repeats: true, read: p.allow,
+		},
 		"bearer_token": {
 			usage: "bearer_token <token> [<scopes...>]", example: "bearer_token {env.MCP_BEARER_TOKEN}",
 			repeats: true, read: p.bearerToken,

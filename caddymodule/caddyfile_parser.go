@@ -18,6 +18,7 @@ var errArguments = errors.New("wrong arguments")
 type parser struct {
 	*caddyfile.Dispenser
 	options *Options
+	logins  []LoginModule // so far
 
 	// Where each field was set, by the path that the field has in JSON, so
 	// that an error of Options.validate gets the line it is about.

@@ -17,7 +17,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -38,6 +38,7 @@ func (l line) isSet(o *Options) bool { return !reflect.ValueOf(l.value(o)).IsZer
 // signInLines count where people sign in.
 var signInLines = []line{
 	{"user", func(o *Options) any { return o.Users }},
+	{"allow", func(o *Options) any { return o.Allow }},
 	{"session_lifetime", func(o *Options) any { return o.SessionLifetime }},
 	{"code_lifetime", func(o *Options) any { return o.CodeLifetime }},
 	{"refresh_token_lifetime", func(o *Options) any { return o.RefreshTokenLifetime }},

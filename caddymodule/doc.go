@@ -11,4 +11,6 @@ func init() {
 	caddy.RegisterModule(FileStore{})
 	caddy.RegisterModule(MemoryStore{})
 	caddy.RegisterModule(RedisStore{})
+	caddy.RegisterModule(OIDCLogin{})
+	caddy.RegisterModule(HeaderLogin{})
 }

@@ -41,6 +41,7 @@ type Handler struct {
 	app     *App
 	options Options // with placeholders replaced
 	store   StoreModule
+	logins  []LoginModule
 	log     *zap.Logger
 	site    *site // to be used after app.build
 }
@@ -58,6 +59,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if h.store, err = loadStore(ctx, h, h.Options); err != nil {
+		return err
+	}
+	if h.logins, err = loadLogins(ctx, h, h.Options); err != nil {
 		return err
 	}
 	app, err := ctx.App("mcp_auth")

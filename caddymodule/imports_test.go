@@ -22,7 +22,7 @@ const module = "github.com/caddy-mcp-auth/caddy-mcp-auth/"
 var allowed = map[string][]string{
 	"caddymodule": {
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
-		"caddymodule/login", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
+		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/authserver", "caddymodule/internal/gate", "caddymodule/internal/respond",
 		"caddymodule/internal/transfer",
 	},

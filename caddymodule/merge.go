@@ -29,6 +29,7 @@ func (o Options) merge(global Options) Options {
 	o.Issuer = cmp.Or(o.Issuer, global.Issuer)
 	o.DangerouslyOmitAuth = cmp.Or(o.DangerouslyOmitAuth, global.DangerouslyOmitAuth, "false")
 	o.Users = either(o.Users, global.Users)
+	o.Allow = cmp.Or(o.Allow, global.Allow)
 	o.BearerTokens = either(o.BearerTokens, global.BearerTokens)
 	o.Clients = either(o.Clients, global.Clients)
 	o.Resources = either(o.Resources, global.Resources)

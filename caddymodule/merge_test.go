@@ -38,7 +38,7 @@ func full(side string) Options {
 		AuthType: side, Name: side, Issuer: side, DangerouslyOmitAuth: side,
 		Users: []User{{Name: side}}, BearerTokens: []BearerToken{{Token: side}}, Clients: []Client{{ID: side}},
 		Resources: []Resource{{Path: side}}, Scopes: []Scope{{Name: side}}, Forward: []Forward{{Header: side}},
-		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side),
+		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side), LoginsRaw: []json.RawMessage{json.RawMessage(side)}, Allow: &Allow{Users: []string{side}},
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
 		SigningKeyLifetime: n,
 		PKCEPlain:          new(on), AllowQueryToken: new(on), LandingPage: new(on),
@@ -62,7 +62,7 @@ func TestTheSiteWinsFieldByField(t *testing.T) {
 		t.Errorf("a site that sets all (-want +got):\n%s", diff)
 	}
 	want := global
-	want.StoreRaw = nil // the app has loaded its store itself
+	want.StoreRaw, want.LoginsRaw = nil, nil // the app has loaded its own itself
 	if diff := cmp.Diff(want, Options{}.merge(global)); diff != "" {
 		t.Errorf("a site that sets nothing (-want +got):\n%s", diff)
 	}
@@ -71,13 +71,13 @@ func TestTheSiteWinsFieldByField(t *testing.T) {
 	}
 	for v, i := reflect.ValueOf(site), 0; i < v.NumField(); i++ {
 		name := v.Type().Field(i).Name
-		if name == "StoreRaw" {
+		if name == "StoreRaw" || name == "LoginsRaw" {
 			continue
 		}
 		one := Options{}
 		reflect.ValueOf(&one).Elem().Field(i).Set(v.Field(i))
 		want := global
-		want.StoreRaw = nil
+		want.StoreRaw, want.LoginsRaw = nil, nil
 		reflect.ValueOf(&want).Elem().Field(i).Set(v.Field(i))
 		if diff := cmp.Diff(want, one.merge(global)); diff != "" {
 			t.Errorf("a site that sets %s (-want +got):\n%s", name, diff)

@@ -36,6 +36,13 @@ type Options struct {
 	// The users who can sign in with a password.
 	Users []User `json:"users,omitempty"`
 
+	// Further ways to sign in: at OpenID providers, and by headers of a trusted
+	// proxy.
+	LoginsRaw []json.RawMessage `json:"logins,omitempty" caddy:"namespace=mcp_auth.logins inline_key=method"`
+
+	// Who of those who can sign in may use the server. Default: everyone.
+	Allow *Allow `json:"allow,omitempty"`
+
 	// Static bearer tokens, for scripts and for clients without OAuth.
 	BearerTokens []BearerToken `json:"bearer_tokens,omitempty"`
 

@@ -48,6 +48,7 @@ func (o *Options) validate() error {
 	f.add("issuer", checkIssuer(o.Issuer))
 	f.add("dangerously_omit_auth", checkOmitAuth(o.DangerouslyOmitAuth))
 	validateUsers(&f, o.Users)
+	o.Allow.validate(&f)
 	validateBearerTokens(&f, o.BearerTokens)
 	validateClients(&f, o.Clients)
 	if o.Registration != nil {

@@ -22,6 +22,9 @@ type place struct {
 	scheme   string
 	port     int  // 0 for what has none
 	loopback bool // every listener is on loopback
+
+	trusts   bool     // the server has trusted proxies
+	clearing clearing // what is done before to requests for the authorization endpoint
 }
 
 // findPlaces looks through the routes of the web server for handlers. The public
@@ -47,6 +50,7 @@ type walker struct {
 func (w *walker) routes(routes caddyhttp.RouteList, at place) {
 	for i := range routes {
 		w.route(&routes[i], at)
+		at.clearing = at.clearing.after(&routes[i])
 	}
 }
 
@@ -70,6 +74,7 @@ func (w *walker) route(r *caddyhttp.Route, at place) {
 				w.invoked = w.invoked[:len(w.invoked)-1]
 			}
 		}
+		at.clearing = at.clearing.past(m)
 	}
 }
 
@@ -185,7 +190,7 @@ func newPlace(srv *caddyhttp.Server, httpPort int) place {
 	if httpPort == 0 {
 		httpPort = caddyhttp.DefaultHTTPPort
 	}
-	p := place{scheme: "http", loopback: len(srv.Listen) > 0}
+	p := place{scheme: "http", loopback: len(srv.Listen) > 0, trusts: trustsProxies(srv)}
 	for _, listen := range srv.Listen {
 		addr, err := caddy.ParseNetworkAddress(listen)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 // traces requests.
 func (o Options) resolved() (Options, error) {
 	o.Users, o.Clients = slices.Clone(o.Users), slices.Clone(o.Clients)
+	o.Allow = o.Allow.clone()
 	err := o.provision()
 	return o, err
 }
@@ -37,6 +38,9 @@ func (o *Options) provision() error {
 		if err := r.client(&o.Clients[i]); err != nil {
 			return fmt.Errorf("the client %s: %w", o.Clients[i].ID, err)
 		}
+	}
+	if err := o.Allow.resolve(); err != nil {
+		return err
 	}
 	if err := r.bearerTokens(o); err != nil {
 		return fmt.Errorf("bearer_token: %w", err)

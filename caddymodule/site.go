@@ -19,9 +19,10 @@ type site struct {
 	handler *Handler
 	options Options // merged with those of the app
 	places  []place
-	origin  string // public, without a trailing slash
-	host    string // of the origin, without the port
-	anyHost bool   // the web server sends it requests for hosts that are not its own
+	logins  []LoginModule // beside the users of the options
+	origin  string        // public, without a trailing slash
+	host    string        // of the origin, without the port
+	anyHost bool          // the web server sends it requests for hosts that are not its own
 
 	// home is the site that issues the tokens and whose options say who gets
 	// them: this one, or another one that is at the issuer's origin. It is nil
@@ -78,7 +79,7 @@ func (s *site) decideOmit() error {
 
 // decideAuthType finds out which tokens the site accepts.
 func (s *site) decideAuthType() error {
-	issued := s.home != nil && s.home.options.issuesTokens()
+	issued := s.home != nil && s.home.issuesTokens()
 	switch s.options.AuthType {
 	case "bearer":
 		s.static = true
@@ -104,16 +105,19 @@ func (s *site) decideAuthType() error {
 		"for example: user alice $2a$14$…", s.options.AuthType)
 }
 
-// issuesTokens reports whether a site with these merged options has somebody to
-// issue tokens to.
-func (o *Options) issuesTokens() bool {
+// issuesTokens reports whether a site has somebody to issue tokens to.
+func (s *site) issuesTokens() bool {
+	o := &s.options
 	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.confidential() }) ||
 		o.Registration.ServiceAccounts == "open"
-	return o.AuthType != "bearer" && (len(o.Users) > 0 || machines)
+	return o.AuthType != "bearer" && (s.hasPeople() || machines)
 }
 
+// hasPeople reports whether the options know of somebody who can sign in.
+func (s *site) hasPeople() bool { return len(s.options.Users) > 0 || len(s.logins) > 0 }
+
 // signsIn reports whether people can get tokens for the site.
-func (s *site) signsIn() bool { return s.oauth && s.home != nil && len(s.home.options.Users) > 0 }
+func (s *site) signsIn() bool { return s.oauth && s.home != nil && s.home.hasPeople() }
 
 // addResource adds a resource with the scopes of the given names, or all.
 func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
@@ -142,6 +146,9 @@ func (s *site) makeGate() {
 		f.Header = http.CanonicalHeaderKey(f.Header)
 		s.forward = append(s.forward, f)
 		cfg.ForwardHeaders = append(cfg.ForwardHeaders, f.Header)
+	}
+	if l, ok := cmp.Or(s.home, s).headerModule(); ok {
+		cfg.ForwardHeaders = append(cfg.ForwardHeaders, l.headers()...)
 	}
 	if s.oauth {
 		cfg.Issuer, cfg.Verifier = s.issuerURL(), s.issuer.verifier

@@ -43,7 +43,9 @@ func (p *provider) Finish(_ context.Context, a login.Attempt, _ url.Values) (log
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.finished++
-	if !slices.ContainsFunc(p.attempts, func(began login.Attempt) bool { return began.State == a.State && began.Nonce == a.Nonce && began.Verifier == a.Verifier }) {
+	if !slices.ContainsFunc(p.attempts, func(began login.Attempt) bool {
+		return began.State == a.State && began.Nonce == a.Nonce && began.Verifier == a.Verifier
+	}) {
 		return login.Identity{}, errors.New("the attempt is none that began")
 	}
 	return p.user, p.fault
