@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -190,15 +193,43 @@ func (g *gateway) restart(crash bool) {
 	g.start()
 }
 
-// reload gives the running Caddy another configuration, as "caddy reload" does.
+// reload gives the running Caddy another configuration, as "caddy reload" does, and waits until the one before has taken
+// its leave: for a moment after the command has ended it may still answer, on connections from before and on new ones.
 func (g *gateway) reload(cfg gatewayConfig) error {
 	g.t.Helper()
+	before := g.idleConnection()
+	defer before.Close()
 	g.write(g.caddyfile(cfg))
 	_, stderr, err := g.caddy("reload", "--config", g.file(), "--adapter", "caddyfile", "--address", g.admin, "--force")
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, stderr)
 	}
+	_ = before.SetReadDeadline(time.Now().Add(patience))
+	if _, err := before.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		g.t.Errorf("%v after a reload the old configuration still has an idle connection", patience)
+	}
+	g.client.CloseIdleConnections()
 	return nil
+}
+
+// idleConnection is one on which a request has been answered. A server that ends closes it, after it has given up its
+// listeners.
+func (g *gateway) idleConnection() net.Conn {
+	g.t.Helper()
+	conn, err := tls.Dial("tcp", g.address(), g.tlsConfig("http/1.1"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n", g.host)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		g.t.Fatal(err)
+	}
+	return conn
 }
 
 // caddy runs a command of Caddy to its end.
