@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -49,7 +50,7 @@ func build(ctx context.Context, manifest, output string) error {
 		return err
 	}
 	if isLocal(b) {
-		if b.Env, err = localEnvironment(ctx, filepath.Dir(manifest)); err != nil {
+		if b.Env, err = localEnvironment(ctx, filepath.Dir(manifest), b.CaddyVersion); err != nil {
 			return err
 		}
 	}
@@ -101,14 +102,25 @@ func isLocal(b xcaddy.Builder) bool {
 	return true
 }
 
-// localEnvironment downloads what go.mod names and lets the build use just that:
-// it then needs no network, and no module proxy is asked for a module that only
-// exists here, which some answer in a way that stops the build.
-func localEnvironment(ctx context.Context, dir string) ([]string, error) {
-	download := exec.CommandContext(ctx, "go", "mod", "download")
-	download.Dir, download.Stdout, download.Stderr = dir, os.Stdout, os.Stderr
-	if err := download.Run(); err != nil {
+// localEnvironment downloads what the build needs and lets it use just that: it
+// then needs no network, and no module proxy is asked for a module that only
+// exists here, which some answer in a way that stops the build. xcaddy begins
+// with Caddy alone, which names other versions than go.mod does.
+func localEnvironment(ctx context.Context, dir, caddyVersion string) ([]string, error) {
+	if err := runGo(ctx, dir, "mod", "download"); err != nil {
 		return nil, fmt.Errorf("downloading modules: %w", err)
+	}
+	scratch, err := os.MkdirTemp("", "caddy-modules-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(scratch)
+	caddy := "github.com/caddyserver/caddy/v2"
+	if caddyVersion != "" {
+		caddy += "@" + caddyVersion
+	}
+	if err := errors.Join(runGo(ctx, scratch, "mod", "init", "caddy"), runGo(ctx, scratch, "get", caddy)); err != nil {
+		return nil, fmt.Errorf("downloading the modules of Caddy: %w", err)
 	}
 	cache, err := exec.CommandContext(ctx, "go", "env", "GOMODCACHE").Output()
 	if err != nil {
@@ -116,4 +128,11 @@ func localEnvironment(ctx context.Context, dir string) ([]string, error) {
 	}
 	proxy := "GOPROXY=file://" + filepath.ToSlash(filepath.Join(strings.TrimSpace(string(cache)), "cache", "download"))
 	return append(os.Environ(), proxy, "GOSUMDB=off"), nil
+}
+
+// runGo runs the go command in a folder.
+func runGo(ctx context.Context, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stdout, os.Stderr
+	return cmd.Run()
 }
