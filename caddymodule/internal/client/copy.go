@@ -51,11 +51,12 @@ const keyTextLength = 52
 func (d *Directory) documentKey(id string) string { return d.documents + keyText(id) }
 
 // touchDocument keeps a copy of the document of a client that is in use. It is
-// written when it has changed, and else about once a day. What could not be
-// fetched again does not live longer for being used.
+// written when there is none or the document has changed, and else about once a
+// day. What could not be fetched again does not live longer for being used.
 func (d *Directory) touchDocument(ctx context.Context, c *Client) error {
 	doc := c.document
-	if doc.stale || time.Until(time.Unix(0, doc.kept.Load())) >= d.cfg.ExpireAfter {
+	kept := doc.kept.Load()
+	if doc.stale && kept != 0 || time.Until(time.Unix(0, kept)) >= d.cfg.ExpireAfter {
 		return nil
 	}
 	data, err := json.Marshal(documentCopy{

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -145,7 +146,8 @@ func (d *Directory) checkDocument(id string) error {
 
 // refused notes why a document was refused.
 func (d *Directory) refused(id string, cause error) error {
-	d.cfg.Log.Info("a client metadata document was refused", zap.String("client_id", id), zap.Error(cause))
+	shown := strings.ToValidUTF8(id[:min(len(id), oauth.MaxClientIDLength)], "")
+	d.cfg.Log.Info("a client metadata document was refused", zap.String("client_id", shown), zap.Error(cause))
 	return fmt.Errorf("%w: %w", ErrDocument, cause)
 }
 

@@ -3,6 +3,7 @@ package client_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -158,6 +159,14 @@ func TestADocumentThatFailsForAMomentIsNotForgotten(t *testing.T) {
 		n.web.remove(documentID)
 		time.Sleep(30 * time.Minute)
 		n.discover(t)
+		other := newNode(t, n.web, n.store)
+		n.touched(t)
+		if _, err := other.Get(t.Context(), documentID); err != nil {
+			t.Errorf("what the person agreed to is not kept: %v", err)
+		}
+		if err := n.store.Delete(t.Context(), prefix+"document/"+slices.Collect(maps.Keys(n.records(t, "document")))[0]); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Hour)
 		_, err := n.Discover(t.Context(), documentID)
 		n.wantUnknown(t, "long after its last fetch", err)
