@@ -41,8 +41,9 @@ type RedisStore struct {
 	// The hosts are nodes of a Redis Cluster. Default: false.
 	Cluster bool `json:"cluster,omitempty"`
 
-	// How many replicas must have a write before it counts. With 1, a failover
-	// loses nothing that was acknowledged. Default: 0.
+	// How many replicas must have a write before it counts. With as many as
+	// there are, a failover loses nothing that was acknowledged, and the loss
+	// of a replica makes writes fail. Default: 0.
 	WaitReplicas int `json:"wait_replicas,omitempty"`
 
 	// How long an exchange with the server may take. Default: 2s.

@@ -75,7 +75,9 @@ type Config struct {
 
 	// WaitReplicas is how many replicas must have a write before it counts as
 	// done. When fewer have confirmed it after half of Timeout, the write fails,
-	// although it may be there. Default: 0, which does not wait.
+	// although it may be there. Fewer than there are leave a gap: a replica
+	// that is not promoted follows the old master a moment longer, and confirms
+	// what is lost. Default: 0, which does not wait.
 	WaitReplicas int
 }
 

@@ -35,7 +35,7 @@
 // promises that: set appendonly yes with appendfsync always for the promise
 // that the file store makes. Replication is asynchronous, so a failover can
 // lose the last writes and with them a revocation, unless Config.WaitReplicas
-// asks that replicas have them before the write is acknowledged. A master that
+// asks that all replicas have them before the write is acknowledged. A master that
 // has been cut off from its replicas answers reads with what it last knew until
 // the client learns of the new master; min-replicas-to-write keeps it from
 // taking writes meanwhile.

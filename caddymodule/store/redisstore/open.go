@@ -122,6 +122,10 @@ func warningsOf(info map[string]string, snapshots bool, addr string, cfg setting
 	}
 	if replicas, err := strconv.Atoi(info["connected_slaves"]); err == nil && replicas < cfg.WaitReplicas {
 		warn("has %d replicas, so writes that wait for %d will fail", replicas, cfg.WaitReplicas)
+	} else if err == nil && cfg.WaitReplicas > 0 && replicas > cfg.WaitReplicas {
+		// A replica that is not promoted follows the old master a moment longer,
+		// and confirms what nobody else will have.
+		warn("has %d replicas, but writes wait for %d only, so a failover can still lose some", replicas, cfg.WaitReplicas)
 	}
 	return warnings
 }
