@@ -65,6 +65,25 @@ func TestWhoMayBeLetInByALogin(t *testing.T) {
 	}
 }
 
+func TestHeadersThatARouteRemoves(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lines string
+		want  bool
+	}{
+		"before mcp_auth":    {"request_header -Remote-User\nmcp_auth {\nlogin header Remote-User\n}\n", true},
+		"behind it":          {"mcp_auth {\nlogin header Remote-User\n}\nrequest_header -Remote-User\n", false},
+		"for other paths":    {"request_header /x* -Remote-User\nmcp_auth {\nlogin header Remote-User\n}\n", false},
+		"in one of two ways": {"handle /x* {\nrequest_header -Remote-User\n}\nmcp_auth {\nlogin header Remote-User\n}\n", false},
+		"in a route within":  {"route {\nrequest_header -Remote-User\n}\nmcp_auth {\nlogin header Remote-User\n}\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := decided(t, "mcp.example.com {\nroute {\n"+tt.lines+"}\n}"); (err == nil) != tt.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestLoginsOfJSONAreChecked(t *testing.T) {
 	for name, raw := range map[string]string{
 		"no issuer":     `{"id":"acme","client_id":"mcp"}`,
