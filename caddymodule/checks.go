@@ -182,6 +182,7 @@ func (s *site) announce(log *zap.Logger) {
 	if isSet(s.options.Registration.MetadataDocumentsOnLoopback) && s.oauth {
 		log.Warn("metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only")
 	}
+	s.announceLogins(log)
 	s.announceUseless(log)
 	s.announceHidden(log)
 	if s.generated != "" {
@@ -223,6 +224,9 @@ func (s *site) announceHidden(log *zap.Logger) {
 		return
 	}
 	paths := append([]string{oauth.WellKnownResource + s.resources[0].Path}, authserver.OAuthPaths(s.signsIn())...)
+	if s.home.redirects() {
+		paths = append(paths, authserver.PathCallback)
+	}
 	if s.home.origin != s.origin {
 		paths = paths[:1]
 	}

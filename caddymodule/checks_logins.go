@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
@@ -146,4 +148,17 @@ func (b *builder) addLogins(s *site, cfg *authserver.Config) error {
 		}
 	}
 	return nil
+}
+
+// redirects reports whether people sign in at providers.
+func (s *site) redirects() bool {
+	return slices.ContainsFunc(s.logins, func(m LoginModule) bool { _, ok := m.(*HeaderLogin); return !ok })
+}
+
+// announceLogins tells what to register at the providers.
+func (s *site) announceLogins(log *zap.Logger) {
+	if s.home == s && s.oauth && s.redirects() {
+		log.Info("people sign in at providers, which have to know this redirect URI",
+			zap.String("redirect_uri", s.issuerURL()+authserver.PathCallback))
+	}
 }

@@ -2,6 +2,9 @@ package authserver
 
 import "github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 
+// PathCallback is where providers send the browser back to.
+const PathCallback = pathCallback
+
 // Paths are all paths that a server can answer, but for "/" and well-known
 // documents. No resource can be at one of them.
 func Paths() []string {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"go.uber.org/zap"
@@ -152,8 +153,6 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tx := *away
-	tx.Purpose, tx.Pending = away.Pending.For, nil
 	l := s.redirectLogin(away.Pending.Login)
 	if l == nil {
 		return page(pages.RequestExpired, http.StatusBadRequest, "this way to sign in has been taken away")
@@ -161,12 +160,19 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkUnused(r.Context(), away); err != nil {
 		return err
 	}
+	return s.finish(w, r, l, away, s.attempt(away, state), p.values)
+}
+
+// finish lets the login judge what the provider has sent, and signs the person in.
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, away *transaction, a login.Attempt, answer url.Values) error {
+	tx := *away
+	tx.Purpose, tx.Pending = away.Pending.For, nil
 	peer := s.cfg.ClientIP(r)
 	try, wait := s.callbacks.begin(peer, peer)
 	if wait > 0 {
 		return s.afterFailure(w, r, &tx, pages.Login{Failure: pages.TooManyTries, Wait: wait})
 	}
-	user, err := l.Login.Finish(r.Context(), s.attempt(away, state), p.values)
+	user, err := l.Login.Finish(r.Context(), a, answer)
 	switch {
 	case errors.Is(err, login.ErrCancelled):
 		try.succeeded()
