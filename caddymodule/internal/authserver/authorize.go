@@ -164,7 +164,7 @@ func (s *Server) newRequest(r *http.Request, p *params) (*transaction, *client.C
 
 // lookup finds a client for a page.
 func (s *Server) lookup(r *http.Request, clientID string) (*client.Client, error) {
-	c, err := s.clients.Discover(r.Context(), clientID)
+	c, err := s.clients.Discover(r.Context(), clientID, func() bool { return s.mayDiscover(r) })
 	if errors.Is(err, client.ErrDocument) {
 		return nil, page(pages.UnknownClient, http.StatusBadRequest, unusableDocument)
 	}

@@ -157,6 +157,20 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 // cannot be used: more would tell what this server can reach.
 const unusableDocument = "the metadata document of this client_id cannot be used"
 
+// An address may make this server fetch the documents of so many strangers, so
+// that it cannot use up what there is for all.
+const (
+	discoverMax    = 20
+	discoverWindow = time.Minute
+)
+
+// mayDiscover counts a document that a request makes this server fetch.
+func (s *Server) mayDiscover(r *http.Request) bool {
+	peer := s.cfg.ClientIP(r)
+	attempt, _ := s.documents.begin(peerKey(peer), peer)
+	return attempt != nil
+}
+
 // checkCredentials demands the one method that the client has: none, a secret or
 // an assertion.
 func (s *Server) checkCredentials(r *http.Request, c *client.Client, creds clientCredentials) error {

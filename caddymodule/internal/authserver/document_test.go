@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -166,6 +167,25 @@ func TestEveryFaultOfADocumentLooksTheSame(t *testing.T) {
 	p := s.browser().get("/authorize?" + authorization(documentID, "redirect_uri", "https://evil.example/cb").Encode())
 	if p.status != http.StatusBadRequest || p.header.Get("Location") != "" {
 		t.Errorf("a redirect URI that is not in the document: %d to %q", p.status, p.header.Get("Location"))
+	}
+}
+
+// One address cannot use up the fetches that there are for all.
+func TestAnAddressMakesTheServerFetchSoManyDocuments(t *testing.T) {
+	s, d, _ := newDocumentSite(t, nil)
+	var last string
+	for i := range 30 {
+		last = fmt.Sprintf("https://h%d.example.net/client.json", i)
+		d.put(t, last, nil)
+		s.browser().get("/authorize?" + authorization(last).Encode())
+	}
+	if p := s.browser().get("/authorize?" + authorization(last).Encode()); p.status != http.StatusBadRequest {
+		t.Errorf("the thirtieth document: %d", p.status)
+	}
+	other := s.browser()
+	other.peer = "198.51.100.1:1"
+	if p := other.get("/authorize?" + authorization(last).Encode()); p.status != http.StatusOK {
+		t.Errorf("the same from another address: %d", p.status)
 	}
 }
 

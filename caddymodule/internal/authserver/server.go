@@ -141,6 +141,7 @@ type Server struct {
 	logins    *limiter       // of passwords
 	callbacks *limiter       // of answers from providers that prove nothing
 	secrets   *limiter       // of client secrets
+	documents *limiter       // of metadata documents
 	pages     *pages.Renderer
 	routes    map[string]http.HandlerFunc
 	metadata  []byte
@@ -170,6 +171,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.callbacks = newLimiter(st.Tries, "callback", cfg.LoginMax, cfg.LoginWindow)
 	s.store, s.signIns, s.external = st.Store, st.Prefix+"signin/", s.methods()
 	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
+	s.documents = newLimiter(st.Tries, "document", discoverMax, discoverWindow)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount

@@ -104,26 +104,27 @@ type record struct {
 // the store failed. Of clients with a metadata document it knows those that
 // somebody has allowed something.
 func (d *Directory) Get(ctx context.Context, id string) (*Client, error) {
-	return d.get(ctx, id, knownOnly)
+	return d.get(ctx, id, knownOnly, nil)
 }
 
 // Discover is Get for clients that nobody has allowed anything yet: it also
-// fetches the metadata documents of strangers.
-func (d *Directory) Discover(ctx context.Context, id string) (*Client, error) {
-	return d.get(ctx, id, anybody)
+// fetches the metadata documents of strangers. may is asked before it does so,
+// and counts what somebody makes this server fetch; nil permits all.
+func (d *Directory) Discover(ctx context.Context, id string, may func() bool) (*Client, error) {
+	return d.get(ctx, id, anybody, may)
 }
 
 // Recall is Get for a look back: it fetches nothing.
 func (d *Directory) Recall(ctx context.Context, id string) (*Client, error) {
-	return d.get(ctx, id, fromMemory)
+	return d.get(ctx, id, fromMemory, nil)
 }
 
-func (d *Directory) get(ctx context.Context, id string, from source) (*Client, error) {
+func (d *Directory) get(ctx context.Context, id string, from source, may func() bool) (*Client, error) {
 	if c, ok := d.configured[id]; ok {
 		return c, nil
 	}
 	if oauth.LooksLikeDocument(id) {
-		return d.described(ctx, id, from)
+		return d.described(ctx, id, from, may)
 	}
 	return d.registered(ctx, id)
 }

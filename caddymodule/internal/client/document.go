@@ -100,7 +100,7 @@ func newDocument(id string, body []byte) (*document, error) {
 }
 
 // described returns the client with a metadata document.
-func (d *Directory) described(ctx context.Context, id string, from source) (*Client, error) {
+func (d *Directory) described(ctx context.Context, id string, from source, may func() bool) (*Client, error) {
 	if err := d.checkDocument(id); err != nil {
 		return nil, d.refused(id, err)
 	}
@@ -123,6 +123,9 @@ func (d *Directory) described(ctx context.Context, id string, from source) (*Cli
 	}
 	if from == fromMemory || last == nil && from == knownOnly {
 		return nil, ErrDocument
+	}
+	if last == nil && may != nil && !may() {
+		return nil, d.refused(id, errors.New("somebody asks for too many documents"))
 	}
 	return d.fetchDocument(ctx, id, key, last)
 }

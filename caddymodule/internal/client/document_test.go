@@ -78,6 +78,24 @@ func TestStrangersAreFetchedForPagesOnly(t *testing.T) {
 	}
 }
 
+func TestWhoeverAsksForTooManyDocumentsGetsNoMore(t *testing.T) {
+	n := newNode(t, newWeb(), nil)
+	n.web.put(documentID, documentBody(t, nil))
+	asked := 0
+	may := func(yes bool) func() bool { return func() bool { asked++; return yes } }
+	_, err := n.Directory.Discover(t.Context(), documentID, may(false))
+	n.wantUnknown(t, "one too many", err)
+	if n.web.count(documentID) != 0 || asked != 1 {
+		t.Errorf("%d fetches, asked %d times", n.web.count(documentID), asked)
+	}
+	if _, err := n.Directory.Discover(t.Context(), documentID, may(true)); err != nil {
+		t.Error(err)
+	}
+	if _, err := n.Directory.Discover(t.Context(), documentID, may(false)); err != nil || asked != 2 {
+		t.Errorf("what is known counts as well: %v, asked %d times", err, asked)
+	}
+}
+
 func TestTheOperatorSaysWhoseDocumentsCount(t *testing.T) {
 	w := newWeb()
 	w.put(documentID, documentBody(t, nil))

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -88,6 +89,11 @@ type node struct {
 	web   *web
 	store *storetest.Faulty
 	logs  *observer.ObservedLogs
+}
+
+// Discover finds any client.
+func (n *node) Discover(ctx context.Context, id string) (*client.Client, error) {
+	return n.Directory.Discover(ctx, id, nil)
 }
 
 func newNode(t testing.TB, w *web, s *storetest.Faulty, change ...func(*client.Config)) *node {
