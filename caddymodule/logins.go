@@ -163,9 +163,9 @@ func checkProviderIssuer(issuer string) error {
 	case u.Scheme != "https":
 		return fmt.Errorf("the issuer '%s' is not https, so sign-ins could be forged on the way. Write, for example: "+
 			"issuer https://id.example.com", issuer)
-	case strings.Contains(u.Path, "/.well-known/"):
-		return fmt.Errorf("the issuer '%s' is the address of its discovery document. Write: issuer %s",
-			issuer, issuer[:strings.Index(issuer, "/.well-known/")])
+	}
+	if plain, _, found := strings.Cut(issuer, "/.well-known/"); found {
+		return fmt.Errorf("the issuer '%s' is the address of its discovery document. Write: issuer %s", issuer, plain)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -196,9 +197,7 @@ func TestLoginByHeaders(t *testing.T) {
 				"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"},
 			}
 			r := m.request(origin+tt.path+"?"+query.Encode(), "", nil)
-			for name, values := range tt.send {
-				r.Header[name] = values
-			}
+			maps.Copy(r.Header, tt.send)
 			got := m.do(r)
 			signedIn := slices.ContainsFunc(got.header["Set-Cookie"], func(c string) bool { return strings.HasPrefix(c, "mcp_session=") })
 			if signedIn != (tt.want != "") || !strings.Contains(got.body, tt.want) || strings.Contains(got.body, "mallory") {

@@ -119,10 +119,9 @@ func TestCallbackIsBoundToItsBrowser(t *testing.T) {
 	idp := newProvider()
 	s := newSite(t, withProvider(idp))
 	b := s.browser()
-	sealed := ""
 	p := b.get("/authorize?" + authorization(s.register()).Encode())
 	state := p.away()
-	sealed = p.form("/login").values.Get("token")
+	sealed := p.form("/login").values.Get("token")
 	stranger := s.browser()
 	stranger.get("/account") // has a cookie of its own
 	for _, tt := range []struct{ name, target, problem string }{

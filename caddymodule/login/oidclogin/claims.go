@@ -36,7 +36,8 @@ func (p *Provider) identify(ctx context.Context, m *metadata, tokens *oauth2.Tok
 		Subject: p.cfg.ID + ":" + sub, Provider: p.cfg.ID, Stamp: p.stamp,
 		Name: own.name(), Email: own.email(), Groups: own.groups(),
 	}
-	if id.Name != "" && id.Email != "" && own.has("groups") || m.provider.UserInfoEndpoint() == "" {
+	complete := id.Name != "" && id.Email != "" && own.has("groups")
+	if usable := p.checkEndpoint(m.provider.UserInfoEndpoint()) == nil; complete || !usable {
 		return id, nil
 	}
 	more, err := p.userInfo(ctx, m, tokens, sub)
@@ -58,17 +59,13 @@ func (p *Provider) identify(ctx context.Context, m *metadata, tokens *oauth2.Tok
 // userInfo asks the userinfo endpoint (OpenID Connect Core section 5.3). Some
 // providers do not let us; then there is nothing more to know.
 func (p *Provider) userInfo(ctx context.Context, m *metadata, tokens *oauth2.Token, sub string) (claims, error) {
-	if p.checkEndpoint(m.provider.UserInfoEndpoint()) != nil {
-		return nil, nil
-	}
 	info, err := m.provider.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
-	if err != nil {
-		if isOutage(err) {
-			return nil, unreachable(errors.New("the userinfo endpoint does not answer"))
-		}
+	switch {
+	case isOutage(err):
+		return nil, unreachable(errors.New("the userinfo endpoint does not answer"))
+	case err != nil:
 		return nil, nil //nolint:nilerr // a refusal, and not a fault
-	}
-	if info.Subject != sub {
+	case info.Subject != sub:
 		return nil, errors.New("the userinfo endpoint tells about somebody else")
 	}
 	var c claims

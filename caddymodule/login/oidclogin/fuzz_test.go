@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -55,9 +56,7 @@ func FuzzClaims(f *testing.F) {
 		{"groups": []any{"a", 1, nil}, "name": "A\x00"}, {"sub": " a"}, {"azp": 7}, {"aud": []string{clientID, "b"}},
 	} {
 		claims := map[string]any{"iss": fuzzedIssuer, "aud": clientID, "sub": "alice", "exp": exp, "nonce": nonce}
-		for k, v := range extra {
-			claims[k] = v
-		}
+		maps.Copy(claims, extra)
 		f.Add(must(json.Marshal(claims)))
 	}
 	f.Fuzz(func(t *testing.T, claims []byte) {

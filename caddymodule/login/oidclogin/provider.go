@@ -104,7 +104,7 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 		return nil, p.fault
 	case p.asked == nil:
 		p.asked = &inquiry{done: make(chan struct{})}
-		go p.inquire(p.asked)
+		go p.inquire(p.asked) //nolint:gosec // G118: others wait for it as well, whoever goes away
 	}
 	asked := p.asked
 	p.mu.Unlock()
@@ -204,7 +204,7 @@ func unreachable(err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // without the address, which may hold more than its host
 	}
-	return fmt.Errorf("%w: %.200s", login.ErrUnreachable, err)
+	return fmt.Errorf("%w: %.200s", login.ErrUnreachable, err.Error())
 }
 
 // withoutBody takes what the provider sent out of an error of the library, which

@@ -162,7 +162,7 @@ func (p *Provider) verify(ctx context.Context, m *metadata, tokens *oauth2.Token
 	case err != nil && strings.Contains(err.Error(), "fetching keys"):
 		return nil, unreachable(errors.New("its keys cannot be fetched"))
 	case err != nil:
-		return nil, fmt.Errorf("the ID token is refused: %.200s", err)
+		return nil, fmt.Errorf("the ID token is refused: %.200s", err.Error())
 	case a.Nonce == "" || subtle.ConstantTimeCompare([]byte(idToken.Nonce), []byte(a.Nonce)) != 1:
 		return nil, errors.New("the ID token is refused: its nonce is not that of the request")
 	}
