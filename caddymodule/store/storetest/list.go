@@ -85,7 +85,10 @@ var listRules = []rule{
 		want := putMany(t, s, "many/", 1500)
 		putMany(t, s, "many/sub/", 100)
 		wantListed(t, s, "many/", want...)
-		for range s.List(t.Context(), "many/") {
+		for _, err := range s.List(t.Context(), "many/") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			break
 		}
 		put(t, s, "many/more", value("v"))
