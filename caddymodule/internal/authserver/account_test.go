@@ -209,9 +209,14 @@ func TestTheAccountPageTakesNoMoreOfTheQueryThanItNeeds(t *testing.T) {
 
 func TestWithoutPeopleThereAreNoPages(t *testing.T) {
 	s := newSite(t, func(c *authserver.Config) { c.SignIn, c.Password = false, nil })
-	for _, path := range []string{"/authorize", "/login", "/login/switch", "/account", "/account/revoke", "/logout"} {
+	for _, path := range []string{"/login", "/login/switch", "/account", "/account/revoke", "/logout"} {
 		if _, ok := s.Endpoint(path); ok {
 			t.Errorf("%s is there", path)
 		}
+	}
+	// Clients demand that metadata name this one, so it says why it leads nowhere.
+	p := s.browser().get("/authorize?" + authorization("mcp_x").Encode())
+	if p.status != http.StatusNotFound || p.header.Get("Location") != "" || len(p.header["Set-Cookie"]) > 0 || !strings.Contains(p.body, "service accounts only") {
+		t.Errorf("the authorization endpoint answers %d: %s", p.status, p.body)
 	}
 }

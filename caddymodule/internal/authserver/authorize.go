@@ -379,3 +379,12 @@ func (s *Server) resourceView(uri string) pages.Resource {
 	}
 	return v
 }
+
+// serveNobody is the authorization endpoint where nobody can sign in.
+func (s *Server) serveNobody(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refuseMethod(w, r, http.MethodGet)
+		return
+	}
+	s.fail(w, r, page(pages.NotFound, http.StatusNotFound, "nobody can sign in here; this server gives tokens to service accounts only"))
+}

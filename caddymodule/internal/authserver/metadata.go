@@ -17,23 +17,26 @@ var authMethods = []string{oauth.AuthNone, oauth.AuthClientSecretPost, oauth.Aut
 // the configuration.
 func (s *Server) buildMetadata() []byte {
 	m := oauth.AuthorizationServerMetadata{
-		Issuer:                                 s.cfg.Issuer,
-		TokenEndpoint:                          s.cfg.Issuer + pathToken,
-		JWKSURI:                                s.cfg.Issuer + pathJWKS,
-		RevocationEndpoint:                     s.cfg.Issuer + pathRevoke,
-		ScopesSupported:                        append(s.scopeNames(), "offline_access"),
-		ResponseTypesSupported:                 []string{oauth.ResponseTypeCode},
-		ResponseModesSupported:                 []string{"query"},
-		GrantTypesSupported:                    []string{oauth.GrantClientCredentials},
-		TokenEndpointAuthMethodsSupported:      authMethods,
-		RevocationEndpointAuthMethodsSupported: authMethods,
+		Issuer: s.cfg.Issuer,
+		// RFC 8414 section 2 lets a server without people leave it out, but
+		// there are clients that then refuse the document as a whole, service
+		// accounts among them.
+		AuthorizationEndpoint:                      s.cfg.Issuer + pathAuthorize,
+		TokenEndpoint:                              s.cfg.Issuer + pathToken,
+		JWKSURI:                                    s.cfg.Issuer + pathJWKS,
+		RevocationEndpoint:                         s.cfg.Issuer + pathRevoke,
+		ScopesSupported:                            append(s.scopeNames(), "offline_access"),
+		ResponseTypesSupported:                     []string{oauth.ResponseTypeCode},
+		ResponseModesSupported:                     []string{"query"},
+		GrantTypesSupported:                        []string{oauth.GrantClientCredentials},
+		TokenEndpointAuthMethodsSupported:          authMethods,
+		RevocationEndpointAuthMethodsSupported:     authMethods,
 		TokenEndpointAuthSigningAlgValuesSupported: client.AssertionAlgorithms(),
 		RevocationEndpointAuthSigningAlgValues:     client.AssertionAlgorithms(),
 		CodeChallengeMethodsSupported:              []string{oauth.ChallengeS256},
 		AuthorizationResponseIssParameterSupported: true,
 	}
 	if s.cfg.SignIn {
-		m.AuthorizationEndpoint = s.cfg.Issuer + pathAuthorize
 		m.GrantTypesSupported = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials}
 		m.UILocalesSupported = s.pages.Languages()
 		m.ClientIDMetadataDocumentSupported = !s.cfg.Documents.Off

@@ -77,7 +77,7 @@ func TestTheMetadataSaysWhatTheServerDoes(t *testing.T) {
 	if m := read(func(c *authserver.Config) { c.PKCEPlain = true }); !slices.Equal(m.CodeChallengeMethodsSupported, []string{"S256", "plain"}) {
 		t.Errorf("challenge methods are %q", m.CodeChallengeMethodsSupported)
 	}
-	if m := read(func(c *authserver.Config) { c.SignIn = false }); m.AuthorizationEndpoint != "" || slices.Contains(m.GrantTypesSupported, "authorization_code") {
+	if m := read(func(c *authserver.Config) { c.SignIn = false }); m.AuthorizationEndpoint != issuer+"/authorize" || slices.Contains(m.GrantTypesSupported, "authorization_code") {
 		t.Errorf("without sign-in: %+v", m)
 	}
 }

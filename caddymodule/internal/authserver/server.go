@@ -230,6 +230,7 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 	routes[pathRevoke] = open(s.serveRevoke, http.MethodPost)
 	routes[pathRegister] = open(s.serveRegister, http.MethodPost)
 	routes[oauth.WellKnownServer] = open(s.serveMetadata, http.MethodGet)
+	routes[pathAuthorize] = s.serveNobody
 	if s.cfg.SignIn {
 		routes[pathAuthorize] = s.serveAuthorize
 		routes[pathLogin] = s.serveLogin
