@@ -40,10 +40,15 @@ func (s *Store) Watch(ctx context.Context, prefix string) (<-chan string, error)
 	}
 	ctx, end := context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { _ = w.sub.Close() }) // which also ends receive
+	received := make(chan any)
+	go func() {
+		defer end()
+		w.receive(ctx, received)
+	}()
 	go func() {
 		defer close(w.keys)
 		defer end()
-		w.receive(ctx)
+		w.forward(ctx, received)
 	}()
 	go func() {
 		defer end()
@@ -52,8 +57,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) (<-chan string, error)
 	return w.keys, nil
 }
 
-// watcher is one watch. It ends as a whole as soon as one of its two goroutines
-// does.
+// watcher is one watch. It ends as a whole as soon as one of its goroutines does.
 type watcher struct {
 	store    *Store
 	sub      *redis.PubSub
@@ -121,13 +125,31 @@ func (w *watcher) isBeat(received any) bool {
 	return ok && strings.HasPrefix(message.Channel, w.beats)
 }
 
-// receive passes keys on until the connection breaks or the reader is too slow.
-// The client would connect again and go on as if nothing were missing, which is
-// why any error is the end.
-func (w *watcher) receive(ctx context.Context) {
+// receive hands on what comes until the connection breaks. The client would
+// connect again and go on as if nothing were missing, which is why any error is
+// the end. It may hang in a connection that nobody answers; the end of the watch
+// does not wait for it.
+func (w *watcher) receive(ctx context.Context, to chan<- any) {
 	for {
 		received, err := w.sub.Receive(ctx)
 		if err != nil {
+			return
+		}
+		select {
+		case to <- received:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// forward passes keys on to the reader, until the reader is too slow.
+func (w *watcher) forward(ctx context.Context, from <-chan any) {
+	for {
+		var received any
+		select {
+		case received = <-from:
+		case <-ctx.Done():
 			return
 		}
 		if w.isBeat(received) {
