@@ -13,7 +13,6 @@ func TestServiceAccountWithKey(t *testing.T) {
 	docs := newDocumentServer(t)
 	address, private := docs.publishKey(t, "/jwks.json")
 	g := startGateway(t, gatewayConfig{env: docs.trust(), site: "mcp_auth " + startBackend(t) + ` {
-		` + userLine + `
 		client robot {
 			name "Robot"
 			jwks_uri ` + address + `
