@@ -43,6 +43,9 @@ var allowed = map[string][]string{
 		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/seal", "caddymodule/store",
 	},
 	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
+	"caddymodule/internal/external": {
+		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
+	},
 	"caddymodule/internal/client": {
 		"caddymodule/internal/oauth", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",
 	},

@@ -151,7 +151,7 @@ func (s *site) makeGate() {
 		cfg.ForwardHeaders = append(cfg.ForwardHeaders, l.headers()...)
 	}
 	if s.oauth {
-		cfg.Issuer, cfg.Verifier = s.issuerURL(), s.issuer.verifier
+		cfg.Issuers, cfg.Verifier = []string{s.issuerURL()}, s.issuer.verifier
 	}
 	s.gate = gate.New(cfg)
 }

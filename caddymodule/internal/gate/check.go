@@ -17,7 +17,7 @@ import (
 // of package token they are for logs and metrics.
 var (
 	ErrMissing  = errors.New("no token")
-	ErrAudience = errors.New("the token is for another resource")
+	ErrAudience = token.ErrAudience
 	ErrScope    = errors.New("the token has no scope of the resource")
 	ErrOrigin   = errors.New("the Origin header is not allowed")
 	ErrNoPath   = errors.New("no resource is at this path")
@@ -106,7 +106,7 @@ func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error
 	presented, err := oauth.BearerToken(r.Header)
 	if errors.Is(err, oauth.ErrNoCredentials) {
 		if claims, ok := g.queryToken(r); ok {
-			return inScope(claims, res)
+			return g.inScope(claims, res)
 		}
 		return nil, ErrMissing
 	}
@@ -114,7 +114,7 @@ func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error
 		return nil, err
 	}
 	if claims, ok := FindStatic(g.cfg.Static, presented); ok {
-		return inScope(claims, res)
+		return g.inScope(claims, res)
 	}
 	return g.verify(r.Context(), presented, res)
 }
@@ -123,19 +123,16 @@ func (g *Gate) verify(ctx context.Context, presented string, res *guarded) (*tok
 	if g.cfg.Verifier == nil {
 		return nil, token.ErrMalformed
 	}
-	claims, err := g.cfg.Verifier.Verify(ctx, presented)
+	claims, err := g.cfg.Verifier.VerifyFor(ctx, presented, res.audiences)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(res.audiences, claims.Audience) {
-		return nil, ErrAudience
-	}
-	return inScope(claims, res)
+	return g.inScope(claims, res)
 }
 
 // inScope demands at least one scope of the resource.
-func inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
-	if !slices.ContainsFunc(claims.Scopes, res.Scopes.Has) {
+func (g *Gate) inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
+	if !g.cfg.AnyScope && !slices.ContainsFunc(claims.Scopes, res.Scopes.Has) {
 		return claims, ErrScope
 	}
 	return claims, nil

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -18,12 +19,17 @@ type Config struct {
 	// Resources of the site, the default first. There is at least one.
 	Resources []*oauth.Resource
 
-	// Issuer is the authorization server that metadata names; "" when requests
-	// prove themselves with static tokens only.
-	Issuer string
+	// Issuers are the authorization servers that metadata names; none when
+	// requests prove themselves with static tokens only.
+	Issuers []string
 
 	// Verifier checks access tokens; nil without an authorization server.
-	Verifier *token.Verifier
+	Verifier Verifier
+
+	// AnyScope lets tokens pass whatever their scopes are. It is for tokens of
+	// other authorization servers, as long as nobody has said which scopes there
+	// are.
+	AnyScope bool
 
 	// Static are the static bearer tokens.
 	Static []StaticToken
@@ -51,6 +57,18 @@ type Config struct {
 
 	// ForwardHeaders are the headers that tell the upstream who is calling.
 	ForwardHeaders []string
+}
+
+// Verifier checks access tokens: those of this server (token.Verifier) or of
+// others. Its claims are shared between requests, and its errors are those of
+// package token.
+type Verifier interface {
+	// VerifyFor returns the claims of a token that is good for a resource that
+	// goes by the audiences.
+	VerifyFor(ctx context.Context, raw string, audiences []string) (*token.Claims, error)
+
+	// Revoked reports whether a grant has been revoked.
+	Revoked(grantID string) bool
 }
 
 // Gate checks the requests of one site. It is safe for concurrent use.
@@ -105,7 +123,7 @@ func newGuarded(r *oauth.Resource, cfg Config) *guarded {
 			out.audiences = append(out.audiences, other.URL())
 		}
 	}
-	if cfg.Issuer != "" {
+	if len(cfg.Issuers) > 0 {
 		out.scope = r.Baseline.String()
 	}
 	out.missing = oauth.Challenge{ResourceMetadata: r.MetadataURL(), Scope: out.scope}.String()
@@ -147,8 +165,8 @@ func (g *Gate) document(r *oauth.Resource) []byte {
 	m := oauth.ProtectedResourceMetadata{
 		Resource: r.URL(), BearerMethodsSupported: []string{"header"}, ResourceName: r.Name,
 	}
-	if g.cfg.Issuer != "" {
-		m.AuthorizationServers = []string{g.cfg.Issuer}
+	if len(g.cfg.Issuers) > 0 {
+		m.AuthorizationServers = g.cfg.Issuers
 		m.ScopesSupported = r.Baseline
 	}
 	data, err := json.Marshal(m)

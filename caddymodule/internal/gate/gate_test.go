@@ -49,7 +49,7 @@ func newDoor(t testing.TB, change ...func(*gate.Config)) *door {
 			testResource("/mcp", 1, "mcp", "bugs:write"), testResource("/sse", 1, "mcp", "bugs:write"),
 			testResource("/messages", 1, "mcp", "bugs:write"), testResource("/mcp/admin", 2, "admin"),
 		},
-		Issuer: issuer, Verifier: token.NewVerifier(issuer, d.keys, d.revocations, nil), ResourcesOnly: true,
+		Issuers: []string{issuer}, Verifier: token.NewVerifier(issuer, d.keys, d.revocations, nil), ResourcesOnly: true,
 		Static:      []gate.StaticToken{static(staticToken, "mcp", "admin"), static(narrowToken, "admin")},
 		CORSOrigins: []string{"http://localhost:6274"}, AllowOrigins: []string{"null"},
 		ForwardHeaders: []string{"X-Who", "X-Forwarded-Proto"}, Cookies: ownCookies,

@@ -72,7 +72,7 @@ func TestNoWellKnownPathReachesTheUpstream(t *testing.T) {
 
 // Without an authorization server the metadata must not send clients to one.
 func TestWithoutAnIssuerNoAuthorizationServerIsNamed(t *testing.T) {
-	d := newDoor(t, func(c *gate.Config) { c.Issuer, c.Verifier = "", nil })
+	d := newDoor(t, func(c *gate.Config) { c.Issuers, c.Verifier = nil, nil })
 	_, _, resp := d.check(request("POST", "/mcp"))
 	if got := resp.Header.Get("WWW-Authenticate"); got != "Bearer "+metadata {
 		t.Errorf("the challenge is %s", got)

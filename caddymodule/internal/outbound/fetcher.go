@@ -41,6 +41,10 @@ const (
 const (
 	MaxLength = 10 << 10 // bytes of a body
 
+	// MaxOperatorLength is the same for addresses that the operator has written
+	// down: large providers publish long sets of keys, with certificates.
+	MaxOperatorLength = 256 << 10
+
 	// PauseTime is how long an address is left alone after a failure. It is no
 	// cache of failures: it keeps a flood of requests from becoming a flood of
 	// fetches.
@@ -213,7 +217,10 @@ func (f *Fetcher) fetch(ctx context.Context, reach Reach, address string) (*Docu
 		return nil, withoutAddress(err)
 	}
 	defer resp.Body.Close()
-	return read(resp)
+	if reach == Anywhere {
+		return read(resp, MaxOperatorLength)
+	}
+	return read(resp, MaxLength)
 }
 
 // withoutAddress drops the address, which the log has anyway.
@@ -225,7 +232,7 @@ func withoutAddress(err error) error {
 }
 
 // read takes an answer that is exactly what was asked for.
-func read(resp *http.Response) (*Document, error) {
+func read(resp *http.Response, maxLength int64) (*Document, error) {
 	if resp.StatusCode == http.StatusGone {
 		return nil, ErrGone
 	}
@@ -239,12 +246,12 @@ func read(resp *http.Response) (*Document, error) {
 	if err != nil || kind != "application/json" && (!strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "+json")) {
 		return nil, errors.New("the Content-Type is not that of JSON")
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxLength+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxLength+1))
 	if err != nil {
 		return nil, fmt.Errorf("the document did not arrive whole: %w", err)
 	}
-	if len(body) > MaxLength {
-		return nil, fmt.Errorf("the document is longer than %d bytes", MaxLength)
+	if int64(len(body)) > maxLength {
+		return nil, fmt.Errorf("the document is longer than %d bytes", maxLength)
 	}
 	return &Document{Body: body, Fresh: freshness(resp.Header, time.Now())}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ var (
 	ErrMalformed = errors.New("not an access token of this server")
 	ErrExpired   = errors.New("access token has expired")
 	ErrRevoked   = errors.New("access token has been revoked")
+	ErrAudience  = errors.New("the token is for another resource")
 )
 
 // ErrUnavailable says that a token names a key which this node does not know and
@@ -96,6 +98,19 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	}
 	if v.revoked.Refuses(claims.GrantID, claims.IssuedAt) {
 		return claims, ErrRevoked
+	}
+	return claims, nil
+}
+
+// VerifyFor is Verify for a resource that goes by the audiences. A token for
+// another one is ErrAudience.
+func (v *Verifier) VerifyFor(ctx context.Context, raw string, audiences []string) (*Claims, error) {
+	claims, err := v.Verify(ctx, raw)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(audiences, claims.Audience) {
+		return nil, ErrAudience
 	}
 	return claims, nil
 }

@@ -1,0 +1,104 @@
+// This file implements JWT access tokens: RFC 9068 (JWT Profile for OAuth 2.0
+// Access Tokens), and the older ones of issuers that call theirs just JWT.
+
+package external
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// algorithms are those that a token may be signed with. The list is fixed and
+// asymmetric: with an HMAC the public key would be the secret.
+var algorithms = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+}
+
+// types are the values of typ that an access token may have, in lower case. ID
+// tokens often say JWT as well and are told by their claims.
+var types = []string{"at+jwt", "application/at+jwt", "jwt", "application/jwt", ""}
+
+// checkJWT verifies a token by the keys of the issuer that it names, and no
+// others.
+func (v *Verifier) checkJWT(ctx context.Context, raw string, now time.Time) (*verified, error) {
+	signed, err := jose.ParseSignedCompact(raw, algorithms)
+	if err != nil || len(signed.Signatures) != 1 {
+		return nil, malformed("it is no JWT with one of the signature algorithms")
+	}
+	// Keys come from the issuer's set only: jwk, jku, x5u and x5c headers are
+	// never followed.
+	header := signed.Signatures[0].Protected
+	typ, isText := header.ExtraHeaders[jose.HeaderType].(string)
+	typ = strings.ToLower(typ)
+	_, critical := header.ExtraHeaders["crit"]
+	switch {
+	case header.ExtraHeaders[jose.HeaderType] != nil && !isText, !slices.Contains(types, typ):
+		return nil, malformed("its type is not that of an access token")
+	case critical:
+		return nil, malformed("it demands extensions (crit)")
+	}
+	claims, err := parse(signed.UnsafePayloadWithoutVerification())
+	if err != nil {
+		return nil, err
+	}
+	from := v.servers[text(claims["iss"])]
+	if from == nil {
+		return nil, malformed("its issuer is not one of authorization_server")
+	}
+	// What can be seen without a signature is looked at first: a token that is
+	// of no use makes nobody fetch keys.
+	good := &verified{server: from}
+	if good.audience, err = claims.audience(); err != nil {
+		return nil, err
+	}
+	if err = claims.checkKind(strings.HasSuffix(typ, "at+jwt")); err != nil {
+		return nil, err
+	}
+	expires, issued, err := claims.checkTimes(now, true)
+	if err != nil {
+		return nil, err
+	}
+	if good.claims, err = claims.claims(from.Issuer); err != nil {
+		return nil, err
+	}
+	good.claims.Expires, good.claims.IssuedAt = expires, issued
+	good.generation, err = from.keys.checkSignature(ctx, signed, now)
+	return good, err
+}
+
+// checkSignature checks the signature, and returns which keys did. Where none
+// fits, the issuer may have a new one, so it is asked once more.
+func (k *keys) checkSignature(ctx context.Context, signed *jose.JSONWebSignature, now time.Time) (uint64, error) {
+	header := signed.Signatures[0].Protected
+	set, err := k.current(ctx, now)
+	if err != nil {
+		return 0, err
+	}
+	fit := set.fit(header)
+	if verifies(signed, fit) {
+		return set.generation, nil
+	}
+	if len(fit) > 0 && header.KeyID != "" {
+		return 0, malformed("its signature is wrong")
+	}
+	fits := func(set *keySet) bool { return verifies(signed, set.fit(header)) }
+	if set, err = k.since(ctx, now, fits); err != nil {
+		return 0, err
+	}
+	if !fits(set) {
+		return 0, malformed("no key of the issuer has made its signature")
+	}
+	return set.generation, nil
+}
+
+func verifies(signed *jose.JSONWebSignature, keys []publicKey) bool {
+	return slices.ContainsFunc(keys, func(key publicKey) bool {
+		_, err := signed.Verify(key.Key)
+		return err == nil
+	})
+}
