@@ -17,9 +17,9 @@ func Paths() []string {
 // OAuthPaths are the paths that clients need in order to get tokens: for people
 // who sign in, or for programs only.
 func OAuthPaths(signIn bool) []string {
-	out := []string{oauth.WellKnownServer, pathToken, pathRegister, pathAuthorize}
+	out := []string{oauth.WellKnownServer, pathToken, pathRegister}
 	if signIn {
-		out = append(out, pathLogin)
+		out = append(out, pathAuthorize, pathLogin)
 	}
 	return out
 }
