@@ -66,7 +66,11 @@ func (b *builder) addSites() error {
 		}
 	}
 	for _, s := range b.sites {
-		if i := slices.IndexFunc(b.sites, func(other *site) bool { return other.origin == s.issuerURL() }); i >= 0 {
+		s.detach()
+		if s.external() {
+			continue
+		}
+		if i := slices.IndexFunc(b.sites, func(other *site) bool { return !other.external() && other.origin == s.issuerURL() }); i >= 0 {
 			s.home = b.sites[i]
 		}
 	}
@@ -98,7 +102,7 @@ func (b *builder) addResources(s *site) error {
 	for _, sc := range s.options.Scopes {
 		s.scopes = append(s.scopes, authserver.Scope{Name: sc.Name, Description: sc.Description, Optional: sc.Optional})
 	}
-	if len(s.scopes) == 0 {
+	if len(s.scopes) == 0 && !s.external() {
 		s.scopes = []authserver.Scope{{Name: "mcp"}}
 	}
 	for _, r := range s.options.Resources {
@@ -132,7 +136,7 @@ func (b *builder) open(s *site) error {
 		return err
 	}
 	s.makeTokens()
-	s.makeGate()
+	s.makeGate(st)
 	return nil
 }
 

@@ -42,6 +42,15 @@ func init() {
 //			grant_types   <types...>
 //			scopes        <scopes...>
 //		}
+//		authorization_server <issuers...> {
+//			audience <values...>
+//			jwks_uri <url>
+//			introspection {
+//				endpoint      <url>
+//				client_id     <id>
+//				client_secret <secret>
+//			}
+//		}
 //		registration {
 //			dynamic          on|off|<hosts...>
 //			expire_after     <duration>
@@ -106,7 +115,7 @@ func init() {
 // upstreams the directive guards whatever follows it in the site: handle,
 // handle_path, reverse_proxy and so on.
 //
-// The lines user, bearer_token, client, resource, scope, forward, rate_limit,
+// The lines user, bearer_token, client, authorization_server, resource, scope, forward, rate_limit,
 // cors_origins and allow_origins may be repeated.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {

@@ -42,6 +42,10 @@ func (p *parser) accessLines() map[string]subdirective {
 			usage: "client <id> { … }", example: "client nightly-report { … }",
 			repeats: true, read: p.client,
 		},
+		"authorization_server": {
+			usage: "authorization_server <issuers...> [{ … }]", example: "authorization_server https://id.example.com",
+			repeats: true, read: p.authorizationServer,
+		},
 		"registration": {usage: "registration { … }", read: p.registration},
 		"pkce_plain":   {usage: "pkce_plain [on|off]", read: p.flag(&o.PKCEPlain)},
 		"allow_query_token": {

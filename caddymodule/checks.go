@@ -17,7 +17,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -224,11 +224,11 @@ func (s *site) announceHidden(log *zap.Logger) {
 		return
 	}
 	paths := append([]string{oauth.WellKnownResource + s.resources[0].Path}, authserver.OAuthPaths(s.signsIn())...)
-	if s.home.redirects() {
-		paths = append(paths, authserver.PathCallback)
-	}
-	if s.home.origin != s.origin {
+	switch {
+	case s.home == nil || s.home.origin != s.origin:
 		paths = paths[:1]
+	case s.home.redirects():
+		paths = append(paths, authserver.PathCallback)
 	}
 	var hidden []string
 	for _, path := range paths {

@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"caddymodule": {
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/authserver", "caddymodule/internal/gate", "caddymodule/internal/respond",
+		"caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/respond",
 		"caddymodule/internal/transfer",
 	},
 	"caddymodule/login":                      {},

@@ -32,6 +32,7 @@ func (o Options) merge(global Options) Options {
 	o.Allow = cmp.Or(o.Allow, global.Allow)
 	o.BearerTokens = either(o.BearerTokens, global.BearerTokens)
 	o.Clients = either(o.Clients, global.Clients)
+	o.AuthorizationServers = either(o.AuthorizationServers, global.AuthorizationServers)
 	o.Resources = either(o.Resources, global.Resources)
 	o.Scopes = either(o.Scopes, global.Scopes)
 	o.Forward = either(o.Forward, global.Forward)

@@ -37,7 +37,8 @@ func full(side string) Options {
 	return Options{
 		AuthType: side, Name: side, Issuer: side, DangerouslyOmitAuth: side,
 		Users: []User{{Name: side}}, BearerTokens: []BearerToken{{Token: side}}, Clients: []Client{{ID: side}},
-		Resources: []Resource{{Path: side}}, Scopes: []Scope{{Name: side}}, Forward: []Forward{{Header: side}},
+		AuthorizationServers: []AuthorizationServer{{Issuers: []string{side}}},
+		Resources:            []Resource{{Path: side}}, Scopes: []Scope{{Name: side}}, Forward: []Forward{{Header: side}},
 		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side), LoginsRaw: []json.RawMessage{json.RawMessage(side)}, Allow: &Allow{Users: []string{side}},
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
 		SigningKeyLifetime: n,

@@ -15,8 +15,8 @@ import (
 type Options struct {
 	// How requests prove who they are:
 	//
-	//   - auto: OAuth 2.1 when someone can sign in, and bearer tokens when one
-	//     is set; otherwise a bearer token that is made at the first start
+	//   - auto: OAuth 2.1 when someone can sign in or an authorization server is
+	//     named, and bearer tokens when one is set; otherwise a bearer token that is made at the first start
 	//   - bearer: static bearer tokens only
 	//   - oauth2.1: OAuth 2.1 only
 	//   - both: OAuth 2.1 and static bearer tokens on the same route
@@ -39,6 +39,10 @@ type Options struct {
 	// Further ways to sign in: at OpenID providers, and by headers of a trusted
 	// proxy.
 	LoginsRaw []json.RawMessage `json:"logins,omitempty" caddy:"namespace=mcp_auth.logins inline_key=method"`
+
+	// Servers of somebody else that issue the tokens. This one then only checks
+	// them and has no endpoints of its own to get tokens from.
+	AuthorizationServers []AuthorizationServer `json:"authorization_servers,omitempty"`
 
 	// Who of those who can sign in may use the server. Default: everyone.
 	Allow *Allow `json:"allow,omitempty"`

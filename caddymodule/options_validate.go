@@ -51,6 +51,7 @@ func (o *Options) validate() error {
 	o.Allow.validate(&f)
 	validateBearerTokens(&f, o.BearerTokens)
 	validateClients(&f, o.Clients)
+	validateAuthorizationServers(&f, o.AuthorizationServers)
 	if o.Registration != nil {
 		o.Registration.validate(&f)
 	}

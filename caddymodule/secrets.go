@@ -42,6 +42,9 @@ func (o *Options) provision() error {
 	if err := o.Allow.resolve(); err != nil {
 		return err
 	}
+	if o.AuthorizationServers, err = r.authorizationServers(o.AuthorizationServers); err != nil {
+		return fmt.Errorf("authorization_server: %w", err)
+	}
 	if err := r.bearerTokens(o); err != nil {
 		return fmt.Errorf("bearer_token: %w", err)
 	}

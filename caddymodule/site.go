@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
@@ -92,7 +93,7 @@ func (s *site) decideAuthType() error {
 		s.static = len(s.options.BearerTokens) > 0 || !s.oauth
 	}
 	switch {
-	case !s.oauth || issued:
+	case !s.oauth || issued || s.external():
 		return nil
 	case s.home == nil:
 		return fmt.Errorf("nothing in this configuration is at the issuer %s, so nobody can get tokens. "+
@@ -117,7 +118,9 @@ func (s *site) issuesTokens() bool {
 func (s *site) hasPeople() bool { return len(s.options.Users) > 0 || len(s.logins) > 0 }
 
 // signsIn reports whether people can get tokens for the site.
-func (s *site) signsIn() bool { return s.oauth && s.home != nil && s.home.hasPeople() }
+func (s *site) signsIn() bool {
+	return s.oauth && (s.external() || s.home != nil && s.home.hasPeople())
+}
 
 // addResource adds a resource with the scopes of the given names, or all.
 func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
@@ -135,7 +138,7 @@ func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
 }
 
 // makeGate makes what checks the requests of the site.
-func (s *site) makeGate() {
+func (s *site) makeGate(st *state) {
 	cfg := gate.Config{
 		Resources: s.resources, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
@@ -150,7 +153,13 @@ func (s *site) makeGate() {
 	if l, ok := cmp.Or(s.home, s).headerModule(); ok {
 		cfg.ForwardHeaders = append(cfg.ForwardHeaders, l.headers()...)
 	}
-	if s.oauth {
+	switch {
+	case s.external():
+		var servers []external.Server
+		servers, cfg.Issuers = s.options.otherServers()
+		cfg.Verifier = external.New(st.others, servers, preparePlaceholders)
+		cfg.AnyScope = len(s.scopes) == 0
+	case s.oauth:
 		cfg.Issuers, cfg.Verifier = []string{s.issuerURL()}, s.issuer.verifier
 	}
 	s.gate = gate.New(cfg)

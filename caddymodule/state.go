@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -85,6 +86,9 @@ type state struct {
 	// operatorGrace is set while the configuration has a grace_period of its own.
 	operatorGrace atomic.Bool
 
+	// others are the keys of authorization servers of somebody else.
+	others *external.Directory
+
 	mu      sync.Mutex
 	issuers map[string]*issuerState
 }
@@ -104,6 +108,7 @@ func openState(m StoreModule) (caddy.Destructor, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	st := &state{store: s, log: newRunningLog(), ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
+	st.others = external.NewDirectory(st.log)
 	if w, ok := s.(interface{ Warnings() []string }); ok {
 		for _, warning := range w.Warnings() {
 			st.log.Warn("the store is not as safe as it could be: " + warning)
