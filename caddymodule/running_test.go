@@ -169,9 +169,9 @@ func (r reply) json(t *testing.T, name string) any {
 func (m *machine) do(r *http.Request) reply {
 	m.t.Helper()
 	resp, err := m.http.Do(r)
-	// A connection that the socket of the configuration before has still taken is
-	// reset when that socket is closed, which is Caddy's way and not ours.
-	for tries := 0; tries < 5 && errors.Is(err, syscall.ECONNRESET); tries++ {
+	// A connection that the server of the configuration before has still taken is
+	// cut when that server is closed, which is Caddy's way and not ours.
+	for tries := 0; tries < 5 && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)); tries++ {
 		time.Sleep(20 * time.Millisecond)
 		if r.Body, err = r.GetBody(); err != nil {
 			m.t.Fatal(err)
