@@ -30,6 +30,7 @@ import (
 // `{http.auth.user.groups}` | The user's groups, separated by commas
 // `{http.auth.user.scopes}` | The scopes of the token, separated by spaces
 // `{http.auth.user.client_id}` | The client that the token was issued to
+// `{http.auth.user.issuer}` | The authorization server that issued the token, "" for static tokens
 type Handler struct {
 	Options
 

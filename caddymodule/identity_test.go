@@ -108,8 +108,8 @@ func lastUser(t *testing.T, log string) string {
 // the token says.
 func TestTheIdentityOfOtherHandlersIsReplaced(t *testing.T) {
 	for name, tt := range map[string]struct{ lines, token, want string }{
-		"by that of the token":                     {"bearer_token dev_token_12345", "dev_token_12345", "bearer||||mcp|bearer"},
-		"by nobody when authentication is omitted": {"dangerously_omit_auth anywhere", "", "|||||"},
+		"by that of the token":                     {"bearer_token dev_token_12345", "dev_token_12345", "bearer||||mcp|bearer|"},
+		"by nobody when authentication is omitted": {"dangerously_omit_auth anywhere", "", "||||||"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := provisioned(t, "http://localhost:8080 {\nmcp_auth {\nstore memory\n"+tt.lines+"\n}\n}")

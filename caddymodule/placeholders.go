@@ -12,7 +12,7 @@ import (
 // that none of them can be left over from another handler.
 var userPlaceholders = [...]string{
 	"http.auth.user.id", "http.auth.user.email", "http.auth.user.name",
-	"http.auth.user.groups", "http.auth.user.scopes", "http.auth.user.client_id",
+	"http.auth.user.groups", "http.auth.user.scopes", "http.auth.user.client_id", "http.auth.user.issuer",
 }
 
 // preparePlaceholders makes the function that knows the values for a newly
@@ -21,7 +21,7 @@ var userPlaceholders = [...]string{
 func preparePlaceholders(c *token.Claims) { c.Placeholders = identityOf(c) }
 
 func identityOf(c *token.Claims) caddy.ReplacerFunc {
-	values := [...]any{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID}
+	values := [...]any{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID, c.Issuer}
 	return func(key string) (any, bool) {
 		if !strings.HasPrefix(key, "http.auth.user.") {
 			return nil, false
