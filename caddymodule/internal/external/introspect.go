@@ -81,20 +81,32 @@ func newIntrospector(s Server, log *zap.Logger) *introspector {
 	}
 }
 
-// ask returns what the issuer says about a token, or has said a moment ago.
-func (i *introspector) ask(ctx context.Context, raw string, prepare func(*token.Claims)) (*verified, error) {
+// remembered is what the issuer said about a token a moment ago; false for
+// nothing.
+func (i *introspector) remembered(raw string) (good *verified, known bool, err error) {
 	if found, ok := i.good.Get(raw); ok {
-		good := found.(*verified)
+		good = found.(*verified)
 		if good.claims.Expires != 0 && time.Now().Unix() >= good.claims.Expires {
-			return nil, token.ErrExpired
+			return nil, true, token.ErrExpired
 		}
-		return good, nil
+		return good, true, nil
 	}
 	if reason, ok := i.bad.Get(raw); ok {
-		return nil, reason.(error)
+		return nil, true, reason.(error)
+	}
+	return nil, false, nil
+}
+
+// ask returns what the issuer says about a token, or has said a moment ago.
+func (i *introspector) ask(ctx context.Context, raw string, prepare func(*token.Claims)) (*verified, error) {
+	if good, known, err := i.remembered(raw); known {
+		return good, err
 	}
 	raw = strings.Clone(raw) // it may be a piece of the whole header
 	flight := i.flight.DoChan(raw, func() (any, error) {
+		if good, known, err := i.remembered(raw); known {
+			return good, err // somebody was faster
+		}
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 		defer cancel()
 		good, lifetime, err := i.askNow(within, raw)

@@ -1,13 +1,11 @@
 package external_test
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -165,13 +163,4 @@ func onlyIssuer(i *issuer) *external.Verifier { return verifier(external.Server{
 
 func verify(t testing.TB, v *external.Verifier, raw string) (*token.Claims, error) {
 	return v.VerifyFor(t.Context(), raw, audiences)
-}
-
-func thumbprint(t testing.TB, key jose.JSONWebKey) string {
-	t.Helper()
-	sum, err := key.Thumbprint(crypto.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("%x", sum)
 }

@@ -1,6 +1,7 @@
 package external_test
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/x509"
@@ -256,15 +257,19 @@ func FuzzVerify(f *testing.F) {
 	f.Add(strings.Replace(good, ".", "..", 1))
 	f.Add(forge(`{"alg":"none"}`, i.claims(nil), func([]byte) []byte { return nil }))
 	f.Add(forge(`{"alg":"ES256","kid":"k1","typ":"at+jwt"}`, i.claims(map[string]any{"aud": []any{1, nil}}), func(b []byte) []byte { return b[:64] }))
-	sum := thumbprint(f, key)
+	if _, err := verify(f, v, good); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		ctx := t.Context()
+		// Nobody waits for keys that do not exist.
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
 		claims, err := v.VerifyFor(ctx, raw, audiences)
 		switch {
 		case err == nil && raw != good:
 			// The last character of a part can have bits that carry nothing.
 			if _, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256}); err != nil || claims.Subject != "alice-1" {
-				t.Errorf("%q is good by the key %s: %+v", raw, sum, claims)
+				t.Errorf("%q is good: %+v", raw, claims)
 			}
 		case err != nil && claims != nil:
 			t.Error("claims beside an error")
