@@ -42,139 +42,143 @@ func put(t *testing.T, s store.Store, key, value string) {
 	must(t, s.Put(t.Context(), key, store.Record{Value: []byte(value)}))
 }
 
+// damages are ways to damage a sound store, each with the key at which it is found
+// and what is said about it.
+var damages = map[string]struct {
+	damage func(t *testing.T, s store.Store, st state)
+	key    func(st state) string
+	want   string
+}{
+	"signing keys that are no JSON": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"keys", "s3cret") },
+		func(state) string { return issuer + "keys" }, "signing keys cannot be read; restore a backup: without these keys",
+	},
+	"signing keys without a key": {
+		func(t *testing.T, s store.Store, _ state) { changed(t, s, issuer+"keys", `{"signing":[]}`) },
+		func(state) string { return issuer + "keys" }, "signing keys are incomplete",
+	},
+	"a signing key that is none": {
+		func(t *testing.T, s store.Store, _ state) {
+			changed(t, s, issuer+"keys", `{"signing":[{"kid":"k1","created":"2026-01-02T03:04:05Z","pkcs8":"AAAA"}]}`)
+		},
+		func(state) string { return issuer + "keys" }, `signing key "k1" cannot be read`,
+	},
+	"newer signing keys": {
+		func(t *testing.T, s store.Store, _ state) { changed(t, s, issuer+"keys", `{"v":2}`) },
+		func(state) string { return issuer + "keys" }, "have version 2; this program reads version 1; a newer version of this program has written it: go on with that version",
+	},
+	"sealed signing keys without the key": {
+		func(t *testing.T, s store.Store, st state) {
+			r, err := s.Get(t.Context(), issuer+"keys")
+			must(t, err)
+			sealed, err := newBox(t).Seal(issuer+"keys", r.Value)
+			must(t, err)
+			put(t, s, issuer+"keys", string(sealed))
+		},
+		func(state) string { return issuer + "keys" }, "it is sealed, and there is no encryption_key",
+	},
+	"no signing keys": {
+		func(t *testing.T, s store.Store, _ state) { must(t, s.Delete(t.Context(), issuer+"keys")) },
+		func(state) string { return "" }, "the issuer abcdefghijklmnop has records and no signing keys; restore a backup",
+	},
+	"a client that is no JSON": {
+		func(t *testing.T, s store.Store, st state) { put(t, s, st.client, "{") },
+		func(st state) string { return st.client }, "stored client cannot be read",
+	},
+	"a newer client": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.client, `{"v":7}`) },
+		func(st state) string { return st.client }, "version 7; this program reads version 1; a newer version",
+	},
+	"a client without a date": {
+		func(t *testing.T, s store.Store, st state) {
+			changed(t, s, st.client, `{"issued":"0001-01-01T00:00:00Z"}`)
+		},
+		func(st state) string { return st.client }, "stored client is incomplete",
+	},
+	"a client with half a secret": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.client, `{"secret_hash":"AAAA"}`) },
+		func(st state) string { return st.client }, "a secret that does not fit",
+	},
+	"a client with another key": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"client/x", "{}") },
+		func(state) string { return issuer + "client/x" }, "the key is not that of a client",
+	},
+	"a grant that is no JSON": {
+		func(t *testing.T, s store.Store, st state) { put(t, s, st.grant, "") },
+		func(st state) string { return st.grant }, "stored grant cannot be read",
+	},
+	"a newer grant": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"v":2}`) },
+		func(st state) string { return st.grant }, "a newer version of this program",
+	},
+	"an older grant": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"v":0}`) },
+		func(st state) string { return st.grant }, "version 0; this program reads version 1; restore a backup, or do without it",
+	},
+	"a grant at another key": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"id":"x"}`) },
+		func(st state) string { return st.grant }, "an id that does not match its key",
+	},
+	"a grant of nobody": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"user":{}}`) },
+		func(st state) string { return st.grant }, "stored grant is incomplete",
+	},
+	"a grant without the hash of its code": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"code":{}}`) },
+		func(st state) string { return st.grant }, "stored grant is incomplete",
+	},
+	"a grant without a refresh token": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"refresh":{}}`) },
+		func(st state) string { return st.grant }, "a used code and no refresh token",
+	},
+	"a grant with another key": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"grant/x", "{}") },
+		func(state) string { return issuer + "grant/x" }, "the key is not that of a grant",
+	},
+	"a session that is no JSON": {
+		func(t *testing.T, s store.Store, st state) { put(t, s, st.session, "[]") },
+		func(st state) string { return st.session }, "stored session cannot be read",
+	},
+	"a newer session": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.session, `{"v":2}`) },
+		func(st state) string { return st.session }, "a newer version of this program",
+	},
+	"a session of nobody": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.session, `{"user":{}}`) },
+		func(st state) string { return st.session }, "stored session is incomplete; it does no harm",
+	},
+	"a session with another key": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"session/x/y", "{}") },
+		func(state) string { return issuer + "session/x/y" }, "the key is not that of a session",
+	},
+	"a revocation with a value": {
+		func(t *testing.T, s store.Store, st state) { put(t, s, st.revoked, "x") },
+		func(st state) string { return st.revoked }, "stored revocation has a value",
+	},
+	"a revocation of nothing": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"revoked/x", "") },
+		func(state) string { return issuer + "revoked/x" }, "the key is not that of a revocation",
+	},
+	"a record of another kind": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"policy/x", "") },
+		func(state) string { return issuer + "policy/x" }, "no known kind",
+	},
+	"something below the signing keys": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"keys/x", "") },
+		func(state) string { return issuer + "keys/x" }, "no known kind",
+	},
+	"a record of another program": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, "session:1", "") },
+		func(state) string { return "session:1" }, "another program",
+	},
+	"an issuer that is none": {
+		func(t *testing.T, s store.Store, _ state) { put(t, s, "abcdefghijklmno1/keys", "{}") },
+		func(state) string { return "abcdefghijklmno1/keys" }, "no known kind",
+	},
+}
+
 func TestDamageIsFound(t *testing.T) {
-	for rule, tt := range map[string]struct {
-		damage func(t *testing.T, s store.Store, st state)
-		key    func(st state) string
-		want   string
-	}{
-		"signing keys that are no JSON": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"keys", "s3cret") },
-			func(state) string { return issuer + "keys" }, "signing keys cannot be read; restore a backup: without these keys",
-		},
-		"signing keys without a key": {
-			func(t *testing.T, s store.Store, _ state) { changed(t, s, issuer+"keys", `{"signing":[]}`) },
-			func(state) string { return issuer + "keys" }, "signing keys are incomplete",
-		},
-		"a signing key that is none": {
-			func(t *testing.T, s store.Store, _ state) {
-				changed(t, s, issuer+"keys", `{"signing":[{"kid":"k1","created":"2026-01-02T03:04:05Z","pkcs8":"AAAA"}]}`)
-			},
-			func(state) string { return issuer + "keys" }, `signing key "k1" cannot be read`,
-		},
-		"newer signing keys": {
-			func(t *testing.T, s store.Store, _ state) { changed(t, s, issuer+"keys", `{"v":2}`) },
-			func(state) string { return issuer + "keys" }, "have version 2; this program reads version 1; a newer version of this program has written it: go on with that version",
-		},
-		"sealed signing keys without the key": {
-			func(t *testing.T, s store.Store, st state) {
-				r, err := s.Get(t.Context(), issuer+"keys")
-				must(t, err)
-				sealed, err := newBox(t).Seal(issuer+"keys", r.Value)
-				must(t, err)
-				put(t, s, issuer+"keys", string(sealed))
-			},
-			func(state) string { return issuer + "keys" }, "it is sealed, and there is no encryption_key",
-		},
-		"no signing keys": {
-			func(t *testing.T, s store.Store, _ state) { must(t, s.Delete(t.Context(), issuer+"keys")) },
-			func(state) string { return "" }, "the issuer abcdefghijklmnop has records and no signing keys; restore a backup",
-		},
-		"a client that is no JSON": {
-			func(t *testing.T, s store.Store, st state) { put(t, s, st.client, "{") },
-			func(st state) string { return st.client }, "stored client cannot be read",
-		},
-		"a newer client": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.client, `{"v":7}`) },
-			func(st state) string { return st.client }, "version 7; this program reads version 1; a newer version",
-		},
-		"a client without a date": {
-			func(t *testing.T, s store.Store, st state) {
-				changed(t, s, st.client, `{"issued":"0001-01-01T00:00:00Z"}`)
-			},
-			func(st state) string { return st.client }, "stored client is incomplete",
-		},
-		"a client with half a secret": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.client, `{"secret_hash":"AAAA"}`) },
-			func(st state) string { return st.client }, "a secret that does not fit",
-		},
-		"a client with another key": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"client/x", "{}") },
-			func(state) string { return issuer + "client/x" }, "the key is not that of a client",
-		},
-		"a grant that is no JSON": {
-			func(t *testing.T, s store.Store, st state) { put(t, s, st.grant, "") },
-			func(st state) string { return st.grant }, "stored grant cannot be read",
-		},
-		"a newer grant": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"v":2}`) },
-			func(st state) string { return st.grant }, "a newer version of this program",
-		},
-		"an older grant": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"v":0}`) },
-			func(st state) string { return st.grant }, "version 0; this program reads version 1; restore a backup, or do without it",
-		},
-		"a grant at another key": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"id":"x"}`) },
-			func(st state) string { return st.grant }, "an id that does not match its key",
-		},
-		"a grant of nobody": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"user":{}}`) },
-			func(st state) string { return st.grant }, "stored grant is incomplete",
-		},
-		"a grant without the hash of its code": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"code":{}}`) },
-			func(st state) string { return st.grant }, "stored grant is incomplete",
-		},
-		"a grant without a refresh token": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.grant, `{"refresh":{}}`) },
-			func(st state) string { return st.grant }, "a used code and no refresh token",
-		},
-		"a grant with another key": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"grant/x", "{}") },
-			func(state) string { return issuer + "grant/x" }, "the key is not that of a grant",
-		},
-		"a session that is no JSON": {
-			func(t *testing.T, s store.Store, st state) { put(t, s, st.session, "[]") },
-			func(st state) string { return st.session }, "stored session cannot be read",
-		},
-		"a newer session": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.session, `{"v":2}`) },
-			func(st state) string { return st.session }, "a newer version of this program",
-		},
-		"a session of nobody": {
-			func(t *testing.T, s store.Store, st state) { changed(t, s, st.session, `{"user":{}}`) },
-			func(st state) string { return st.session }, "stored session is incomplete; it does no harm",
-		},
-		"a session with another key": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"session/x/y", "{}") },
-			func(state) string { return issuer + "session/x/y" }, "the key is not that of a session",
-		},
-		"a revocation with a value": {
-			func(t *testing.T, s store.Store, st state) { put(t, s, st.revoked, "x") },
-			func(st state) string { return st.revoked }, "stored revocation has a value",
-		},
-		"a revocation of nothing": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"revoked/x", "") },
-			func(state) string { return issuer + "revoked/x" }, "the key is not that of a revocation",
-		},
-		"a record of another kind": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"policy/x", "") },
-			func(state) string { return issuer + "policy/x" }, "no known kind",
-		},
-		"something below the signing keys": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"keys/x", "") },
-			func(state) string { return issuer + "keys/x" }, "no known kind",
-		},
-		"a record of another program": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, "session:1", "") },
-			func(state) string { return "session:1" }, "another program",
-		},
-		"an issuer that is none": {
-			func(t *testing.T, s store.Store, _ state) { put(t, s, "abcdefghijklmno1/keys", "{}") },
-			func(state) string { return "abcdefghijklmno1/keys" }, "no known kind",
-		},
-	} {
+	for rule, tt := range damages {
 		t.Run(rule, func(t *testing.T) {
 			s := memstore.New(0)
 			st := filled(t, s, nil)
