@@ -141,13 +141,13 @@ func checkOtherIssuer(issuer string) error {
 		return nil
 	}
 	u, err := url.Parse(issuer)
+	base, _, isMetadata := strings.Cut(issuer, "/.well-known/")
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return fmt.Errorf("the issuer '%s' is no plain https address. Write it as it stands in the claim iss of tokens, for example: "+
 			"authorization_server https://id.example.com", issuer)
-	case strings.Contains(u.Path, "/.well-known/"):
-		return fmt.Errorf("the issuer '%s' is the address of its metadata. Write: authorization_server %s",
-			issuer, issuer[:strings.Index(issuer, "/.well-known/")])
+	case isMetadata:
+		return fmt.Errorf("the issuer '%s' is the address of its metadata. Write: authorization_server %s", issuer, base)
 	case u.Scheme == "http" && isLoopback(u.Hostname()), u.Scheme == "https":
 		return nil
 	}

@@ -135,10 +135,8 @@ func (c wire) checkKind(accessToken bool) error {
 	if accessToken || c.has("scope") || c.has("scp") {
 		return nil
 	}
-	for _, name := range []string{"nonce", "at_hash", "c_hash", "s_hash"} {
-		if c.has(name) {
-			return malformed("it is an ID token")
-		}
+	if slices.ContainsFunc([]string{"nonce", "at_hash", "c_hash", "s_hash"}, c.has) {
+		return malformed("it is an ID token")
 	}
 	return nil
 }

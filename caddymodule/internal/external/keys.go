@@ -90,7 +90,7 @@ func (k *keys) refresh(now time.Time) {
 	if now.Unix() < after || !k.behind.CompareAndSwap(after, now.Add(outbound.PauseTime).Unix()) {
 		return
 	}
-	go func() { _, _ = k.fetch(context.Background()) }() // it logs its failures itself
+	go func() { _ = k.fetch(context.Background()) }() // it logs its failures itself
 }
 
 // since returns keys that are enough, or else those that were asked for at the
@@ -117,7 +117,7 @@ func (k *keys) since(ctx context.Context, moment time.Time, enough func(*keySet)
 				continue
 			}
 		}
-		if _, err := k.fetch(ctx); err != nil {
+		if err := k.fetch(ctx); err != nil {
 			return nil, unavailable(err)
 		}
 	}
@@ -142,10 +142,10 @@ func unavailable(err error) error { return fmt.Errorf("%w: %w", token.ErrUnavail
 
 // fetch fetches the keys once for all who want them. It goes on when the first
 // who asked has left.
-func (k *keys) fetch(ctx context.Context) (*keySet, error) {
+func (k *keys) fetch(ctx context.Context) error {
 	flight := k.flight.DoChan("", func() (any, error) {
 		if set := k.set.Load(); set != nil && time.Since(set.asked) < renewPause {
-			return set, nil // somebody was faster
+			return nil, nil // somebody was faster
 		}
 		if last := k.failed.Load(); last != nil && time.Now().Before(last.over) {
 			return nil, last.err
@@ -157,16 +157,13 @@ func (k *keys) fetch(ctx context.Context) (*keySet, error) {
 			return nil, err
 		}
 		k.set.Store(set)
-		return set, nil
+		return nil, nil
 	})
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case got := <-flight:
-		if got.Err != nil {
-			return nil, got.Err
-		}
-		return got.Val.(*keySet), nil
+		return got.Err
 	}
 }
 
