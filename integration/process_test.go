@@ -3,6 +3,8 @@ package integration
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -97,18 +99,20 @@ func runCommand(t testing.TB, env []string, program string, args ...string) (std
 	return out.String(), errs.String(), err
 }
 
-// givenPorts are those that freePort has returned: the system may offer a port again before anything listens on it.
+// givenPorts are those that freePort has returned, on which nothing may listen yet.
 var givenPorts sync.Map
 
-// freePort returns a port of the loopback address on which nothing listens, for TCP and, because of HTTP/3, for UDP.
+// freePort returns a port of the loopback address on which nothing listens, for TCP and, because of HTTP/3, for UDP. It is
+// below those that systems give to connections and to listeners without a wish, which would take it before the process
+// that it is meant for listens.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 20 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 {
+		port := 20_000 + rand.N(12_000)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := ln.Addr().(*net.TCPAddr).Port
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		ln.Close()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -85,15 +86,21 @@ func prepare(t testing.TB, cli []string) *Server {
 	return s
 }
 
-// freeAddr returns an address on which nobody listens at the moment.
+// freeAddr returns an address on which nobody listens at the moment. Its port is
+// below those that systems give to connections and to listeners without a wish,
+// which would take it before the server does.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000)) //nolint:gosec // a guess would gain nothing
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+		if err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Port returns the port in Addr.
