@@ -56,7 +56,12 @@ type Keys struct {
 	// nothing that it has signed is good any more.
 	dropped atomic.Uint64
 
-	mu  sync.Mutex // of cfg, and of changes of current
+	// taking is held from before the store is asked until its answer is the
+	// current set. Otherwise an answer from before a stolen key was removed
+	// could come last, and bring that key back.
+	taking sync.Mutex
+
+	mu  sync.Mutex // of cfg
 	cfg KeysConfig
 
 	reloading  sync.Mutex
@@ -130,14 +135,12 @@ func (k *Keys) encode(rec *keyRecord, err error, box *seal.Box) (store.Record, e
 	return store.Record{Value: data}, err
 }
 
-// use makes a stored state the current one.
+// use makes a stored state the current one. The caller holds taking.
 func (k *Keys) use(rec *keyRecord) error {
 	set, err := newKeySet(rec)
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	before := k.current.Swap(set)
 	if before != nil && set.lacks(before) {
 		k.dropped.Add(1)
@@ -193,6 +196,8 @@ func (k *Keys) reload(ctx context.Context) error {
 }
 
 func (k *Keys) read(ctx context.Context) error {
+	k.taking.Lock()
+	defer k.taking.Unlock()
 	stored, err := k.store.Get(ctx, k.key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // the keys at hand are all there are

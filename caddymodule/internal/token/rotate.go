@@ -143,6 +143,8 @@ var errKeysCurrent = errors.New("the stored keys are as they should be")
 // are none, without fn. fn reports whether it has changed something; what is sealed with
 // another key than the current one is written in any case.
 func (k *Keys) change(ctx context.Context, fn func(rec *keyRecord, now time.Time, cfg KeysConfig) (bool, error)) error {
+	k.taking.Lock()
+	defer k.taking.Unlock()
 	cfg := k.config()
 	now := time.Now()
 	var rec *keyRecord
