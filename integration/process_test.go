@@ -18,6 +18,10 @@ import (
 // patience bounds every wait of these tests. It is no expectation about speed: whatever takes that long hangs.
 const patience = 20 * time.Second
 
+// outlived is how long the output of a program may stay open after its end. A program of its own that it has left behind,
+// such as a browser, would otherwise hold a test up for ever.
+const outlived = 5 * time.Second
+
 // outputShown is how much of the output of a process a failed test shows, in bytes.
 const outputShown = 4 << 10
 
@@ -38,6 +42,7 @@ func startProcess(t testing.TB, env []string, program string, args ...string) *p
 	p := &process{t: t, name: program, cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.WaitDelay = outlived
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", program, err)
 	}
@@ -92,6 +97,7 @@ func runCommand(t testing.TB, env []string, program string, args ...string) (std
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.WaitDelay = outlived
 	err = cmd.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		t.Fatalf("running %s: %v", program, err)
