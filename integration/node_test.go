@@ -54,7 +54,6 @@ func runScript(t *testing.T, env []string, script string, args ...string) (lines
 	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, needNode(t), append([]string{script}, args...)...)
-	cmd.WaitDelay = outlived
 	cmd.Dir = "node"
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	cmd.WaitDelay = time.Second
