@@ -171,6 +171,7 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg.OAuth = s.oauth
 	cfg.Clients, cfg.Registration = configuredClients(s.options.Clients), hostPolicy(s.options.Registration.Dynamic)
 	cfg.Documents = documentPolicy(s.options.Registration)
+	cfg.AlwaysAsk = s.options.RememberConsent != nil && !*s.options.RememberConsent
 	cfg.OpenServiceAccounts = s.options.Registration.ServiceAccounts == "open"
 	cfg.InitialAccessToken = s.isStatic
 	if len(s.options.Users) > 0 {

@@ -57,6 +57,7 @@ func init() {
 //			service_accounts token|open
 //		}
 //		pkce_plain            [on|off]
+//		remember_consent      [on|off]
 //		allow_query_token     [on|off]
 //		dangerously_omit_auth [true|false|anywhere]
 //

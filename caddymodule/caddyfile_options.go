@@ -46,8 +46,9 @@ func (p *parser) accessLines() map[string]subdirective {
 			usage: "authorization_server <issuers...> [{ … }]", example: "authorization_server https://id.example.com",
 			repeats: true, read: p.authorizationServer,
 		},
-		"registration": {usage: "registration { … }", read: p.registration},
-		"pkce_plain":   {usage: "pkce_plain [on|off]", read: p.flag(&o.PKCEPlain)},
+		"registration":     {usage: "registration { … }", read: p.registration},
+		"pkce_plain":       {usage: "pkce_plain [on|off]", read: p.flag(&o.PKCEPlain)},
+		"remember_consent": {usage: "remember_consent [on|off]", read: p.flag(&o.RememberConsent)},
 		"allow_query_token": {
 			usage: "allow_query_token [on|off]", read: p.flag(&o.AllowQueryToken),
 		},

@@ -45,6 +45,7 @@ var signInLines = []line{
 	{"refresh_token_grace", func(o *Options) any { return o.RefreshTokenGrace }},
 	{"rate_limit", func(o *Options) any { return o.RateLimits }},
 	{"pkce_plain", func(o *Options) any { return o.PKCEPlain }},
+	{"remember_consent", func(o *Options) any { return o.RememberConsent }},
 }
 
 // tokenLines count where tokens are issued.

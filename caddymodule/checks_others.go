@@ -19,7 +19,7 @@ func (s *site) detach() {
 		return
 	}
 	o := &s.options
-	o.Issuer, o.Users, o.Allow, o.Clients, o.PKCEPlain = "", nil, nil, nil, nil
+	o.Issuer, o.Users, o.Allow, o.Clients, o.PKCEPlain, o.RememberConsent = "", nil, nil, nil, nil, nil
 	o.Registration = (*Registration)(nil).merge(nil)
 	s.logins = nil
 }

@@ -108,6 +108,11 @@ type Options struct {
 	// authorization code. Default: false.
 	PKCEPlain *bool `json:"pkce_plain,omitempty"`
 
+	// Give a client that the configuration or its metadata document names, and
+	// that is a website, what its user has allowed it before without asking
+	// again. Default: true.
+	RememberConsent *bool `json:"remember_consent,omitempty"`
+
 	// Accept a static bearer token in the query parameter "token". Such tokens
 	// end up in logs and in browser histories. Default: false.
 	AllowQueryToken *bool `json:"allow_query_token,omitempty"`

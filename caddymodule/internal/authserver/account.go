@@ -42,11 +42,18 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transac
 	}
 	slices.SortFunc(grants, func(a, b *grant.Grant) int { return cmp.Or(b.LastUsed.Compare(a.LastUsed), cmp.Compare(a.ID, b.ID)) })
 	view := pages.Account{User: current.User.Display(), Removed: removed}
+	listed := map[consentKey]int{} // the entries of apps that are remembered
 	for _, g := range grants {
-		app, err := s.appView(r, g)
+		c, err := s.recall(r, g)
 		if err != nil {
 			return err
 		}
+		app, key := s.appView(c, g), consentKeyOf(g)
+		if i, ok := listed[key]; ok && s.remembers(c, g.Code.RedirectURI) {
+			view.Apps[i] = merged(view.Apps[i], app)
+			continue
+		}
+		listed[key] = len(view.Apps)
 		view.Apps = append(view.Apps, app)
 	}
 	tx.Session = current.ID
@@ -57,15 +64,32 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transac
 	return nil
 }
 
-// appView is a grant as the page lists it. A client whose registration has
-// lapsed is still listed, by its id, so that it can be removed.
-func (s *Server) appView(r *http.Request, g *grant.Grant) (pages.App, error) {
+// merged is the entry of an app with a further grant, which was used before.
+func merged(entry, further pages.App) pages.App {
+	if further.Connected.Before(entry.Connected) {
+		entry.Connected = further.Connected
+	}
+	for _, sentence := range further.Scopes {
+		if !slices.Contains(entry.Scopes, sentence) {
+			entry.Scopes = append(entry.Scopes, sentence)
+		}
+	}
+	return entry
+}
+
+// recall finds the client of a grant. One whose registration has lapsed is still
+// listed, by its id, so that it can be removed.
+func (s *Server) recall(r *http.Request, g *grant.Grant) (*client.Client, error) {
 	c, err := s.clients.Recall(r.Context(), g.ClientID)
 	if errors.Is(err, client.ErrUnknown) {
-		c = &client.Client{ID: g.ClientID, Kind: client.Registered}
-	} else if err != nil {
-		return pages.App{}, err
+		return &client.Client{ID: g.ClientID, Kind: client.Registered}, nil
 	}
+	return c, err
+}
+
+// appView is a grant as the page lists it. An app that is remembered may have
+// several, of which the page shows the one that was used last.
+func (s *Server) appView(c *client.Client, g *grant.Grant) pages.App {
 	app := pages.App{
 		ID: g.ID, Client: s.clientView(c, g.Code.RedirectURI), Resource: s.resourceView(g.Resource),
 		StayConnected: true, Connected: g.Created, LastUsed: g.LastUsed,
@@ -75,7 +99,7 @@ func (s *Server) appView(r *http.Request, g *grant.Grant) (pages.App, error) {
 			app.Scopes = append(app.Scopes, sc.Description)
 		}
 	}
-	return app, nil
+	return app
 }
 
 // errSignInChanged refuses a form that was shown in another session.
@@ -118,22 +142,37 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	var removed *pages.Client
-	g, err := s.grants.RevokeFor(r.Context(), current.User.Subject, id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		// It is gone already, which is what was asked for.
-	case err != nil:
+	removed, err := s.removeApp(r, current, id)
+	if err != nil {
 		return err
-	default:
-		s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
-		app, err := s.appView(r, g)
-		if err != nil {
-			return err
-		}
-		removed = &app.Client
 	}
 	return s.showAccount(w, r, f.tx, current, removed)
+}
+
+// removeApp ends a grant and, so that the consent is not remembered, the others of
+// the same entry. What is gone already is what was asked for.
+func (s *Server) removeApp(r *http.Request, current *session, id string) (*pages.Client, error) {
+	g, err := s.grants.RevokeFor(r.Context(), current.User.Subject, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
+	c, err := s.recall(r, g)
+	if err != nil {
+		return nil, err
+	}
+	if s.remembers(c, g.Code.RedirectURI) {
+		if err := s.grants.RevokeAllFor(r.Context(), current.User.Subject, func(other *grant.Grant) bool {
+			return consentKeyOf(other) == consentKeyOf(g)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	view := s.clientView(c, g.Code.RedirectURI)
+	return &view, nil
 }
 
 // serveLogout signs out here, or everywhere. A GET, such as a bookmark, leads to

@@ -69,9 +69,11 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if current != nil && tx.outdated(current.Since) {
 		current = nil
 	}
+	if done, err := s.answerRemembered(w, r, tx, c, current); done || err != nil {
+		return err
+	}
 	if p.get("prompt") == "none" {
-		// Consent is never skipped, so a request that allows no page fails
-		// (OpenID Connect Core section 3.1.2.6).
+		// The request allows no page (OpenID Connect Core section 3.1.2.6).
 		code := "consent_required"
 		if current == nil {
 			code = "login_required"
@@ -100,11 +102,16 @@ func (e *redirectableError) Error() string { return e.refusal.Error() }
 func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
 	s.cfg.Log.Info("refused an authorization request",
 		zap.String("error", e.refusal.Code), zap.String("reason", e.refusal.Description))
-	target := oauth.AuthorizationResponse{
+	sendBack(w, e.redirectURI, oauth.AuthorizationResponse{
 		Error: e.refusal.Code, ErrorDescription: e.refusal.Description, State: e.state, Issuer: s.cfg.Issuer,
-	}.URL(e.redirectURI)
+	})
+}
+
+// sendBack redirects the browser to the client. It is for requests that no page
+// was shown for; after a form handOff does it.
+func sendBack(w http.ResponseWriter, redirectURI string, answer oauth.AuthorizationResponse) {
 	h := w.Header()
-	h.Set("Location", target)
+	h.Set("Location", answer.URL(redirectURI))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	w.WriteHeader(http.StatusSeeOther)

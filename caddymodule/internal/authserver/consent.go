@@ -79,17 +79,26 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *clien
 	scopes := append(oauth.Scopes{}, f.tx.Scopes...)
 	ticked := oauth.Scopes(f.values[pages.FieldScope])
 	scopes = append(scopes, s.choices(f.tx, c).Narrow(ticked)...)
-	code, err := s.grants.Allow(r.Context(), consentOf(f.tx, current, scopes))
+	code, err := s.permit(r, f.tx, c, current, scopes)
 	if err != nil {
 		return err
-	}
-	if err := s.clients.Touch(r.Context(), c); err != nil {
-		return unavailable(err)
 	}
 	s.cfg.Log.Info("access allowed",
 		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", scopes))
 	s.handOff(w, r, f.tx, c, pages.Handoff{User: current.User.Display()}, oauth.AuthorizationResponse{Code: code})
 	return nil
+}
+
+// permit records that the user allows the request, and returns the code for it.
+func (s *Server) permit(r *http.Request, tx *transaction, c *client.Client, current *session, scopes oauth.Scopes) (string, error) {
+	code, err := s.grants.Allow(r.Context(), consentOf(tx, current, scopes))
+	if err != nil {
+		return "", err
+	}
+	if err := s.clients.Touch(r.Context(), c); err != nil {
+		return "", unavailable(err)
+	}
+	return code, nil
 }
 
 func (s *Server) deny(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {

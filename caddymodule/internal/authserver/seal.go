@@ -45,6 +45,9 @@ type transaction struct {
 	MaxAge *time.Duration `json:"ma,omitempty"`
 	Hint   string         `json:"lh,omitempty"`
 
+	// Ask says that a remembered consent does not answer the request.
+	Ask bool `json:"as,omitempty"`
+
 	// Pending is set while the browser is at a provider.
 	Pending *pending `json:"pe,omitempty"`
 

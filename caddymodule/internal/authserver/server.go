@@ -66,6 +66,10 @@ type Config struct {
 	Registration client.HostPolicy
 	Documents    client.DocumentPolicy
 
+	// AlwaysAsk shows the consent page for every request. Otherwise a client that
+	// is known gets again what its user has allowed it before.
+	AlwaysAsk bool
+
 	// OpenServiceAccounts lets everyone register clients of the
 	// client_credentials grant. InitialAccessToken reports whether a token
 	// allows it otherwise (RFC 7591 section 3).

@@ -31,6 +31,9 @@ const requestLabel = "SSO"
 const (
 	promptLogin  = "login"
 	promptSelect = "select_account"
+
+	// promptConsent asks the person even when the answer is known.
+	promptConsent = "consent"
 )
 
 // maxHint bounds the login_hint parameter in bytes.
@@ -40,6 +43,7 @@ const maxHint = 256
 // Connect Core section 3.1.2.1).
 func (t *transaction) readSignIn(prompt, maxAge, hint string) *oauth.Error {
 	for word := range strings.FieldsSeq(prompt) {
+		t.Ask = t.Ask || word == promptConsent
 		if word == promptLogin || word == promptSelect && t.Prompt == "" {
 			t.Prompt = word
 		}

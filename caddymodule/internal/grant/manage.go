@@ -35,6 +35,23 @@ func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, er
 	return g, s.revoke(ctx, key, func(g *Grant) bool { return g.User.Subject == subject })
 }
 
+// RevokeAllFor ends the active grants of a user that which picks.
+func (s *Service) RevokeAllFor(ctx context.Context, subject string, which func(*Grant) bool) error {
+	grants, err := s.ListFor(ctx, subject)
+	if err != nil {
+		return err
+	}
+	for _, g := range grants {
+		if !which(g) {
+			continue
+		}
+		if err := s.Revoke(ctx, g.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RevokeRefreshToken ends the grant of a refresh token that was issued to the
 // client (RFC 7009 section 2.1). What is no such token is ignored: the answer
 // tells nothing about it.

@@ -1,0 +1,97 @@
+package authserver
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// remembers reports whether what a person allows a client also answers its next
+// request. That is so for websites which the configuration or their own metadata
+// document names. Whoever receives what goes to the person's computer, or to the
+// address of a self-registered client, could be anybody, so there the person is
+// asked each time (MCP security best practices, RFC 8252 section 8.6).
+func (s *Server) remembers(c *client.Client, redirectURI string) bool {
+	if s.cfg.AlwaysAsk || !isWebsite(redirectURI) {
+		return false
+	}
+	level := s.clientView(c, redirectURI).Level
+	return level == pages.Configured || level == pages.Confirmed
+}
+
+// consentKey is what a remembered consent is for, beside the user and the scopes.
+type consentKey struct{ clientID, redirectHost, resource string }
+
+func newConsentKey(clientID, redirectURI, resource string) consentKey {
+	key := consentKey{clientID: clientID, resource: resource}
+	if u, err := url.Parse(redirectURI); err == nil {
+		key.redirectHost = strings.ToLower(strings.TrimSuffix(u.Host, ":443"))
+	}
+	return key
+}
+
+func consentKeyOf(g *grant.Grant) consentKey {
+	return newConsentKey(g.ClientID, g.Code.RedirectURI, g.Resource)
+}
+
+// remembered returns the scopes of a request that its user has allowed before, or
+// nil when the user has to be asked. The memory is the grant itself, for as long
+// as it lives: who removes an app on the account page is asked again.
+func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Client, current *session) (oauth.Scopes, error) {
+	if tx.Ask || !s.remembers(c, tx.RedirectURI) {
+		return nil, nil
+	}
+	grants, err := s.grants.ListFor(ctx, current.User.Subject)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	key := newConsentKey(tx.ClientID, tx.RedirectURI, tx.Resource)
+	var newest *grant.Grant
+	for _, g := range grants {
+		if consentKeyOf(g) == key && tx.Scopes.Within(g.Scopes) && (newest == nil || g.Created.After(newest.Created)) {
+			newest = g
+		}
+	}
+	if newest == nil {
+		return nil, nil
+	}
+	// The optional scopes that were ticked then are part of the memory.
+	return append(slices.Clone(tx.Scopes), s.choices(tx, c).Narrow(newest.Scopes)...), nil
+}
+
+// answerRemembered answers a request that its user has allowed before, without a
+// page. It reports false when the user has to be asked.
+func (s *Server) answerRemembered(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, current *session) (bool, error) {
+	if current == nil || !navigates(r) {
+		return false, nil
+	}
+	scopes, err := s.remembered(r.Context(), tx, c, current)
+	if err != nil || scopes == nil {
+		return false, err
+	}
+	code, err := s.permit(r, tx, c, current, scopes)
+	if err != nil {
+		return false, err
+	}
+	s.cfg.Log.Info("access allowed as before",
+		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", scopes))
+	sendBack(w, tx.RedirectURI, oauth.AuthorizationResponse{Code: code, State: tx.State, Issuer: s.cfg.Issuer})
+	return true, nil
+}
+
+// navigates reports whether a person's browser goes to the page now. A look ahead,
+// or a frame, gets the page that asks, and leaves nothing behind.
+func navigates(r *http.Request) bool {
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	return r.Method == http.MethodGet && (dest == "" || dest == "document") &&
+		r.Header.Get("Sec-Purpose") == "" && r.Header.Get("Purpose") == ""
+}
