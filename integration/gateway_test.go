@@ -35,6 +35,7 @@ const (
 // gatewayConfig is what a test sets about a gateway.
 type gatewayConfig struct {
 	site   string   // the lines of the site
+	sites  string   // further sites, whole
 	global string   // lines for the global options
 	env    []string // variables that the configuration uses
 
@@ -120,7 +121,9 @@ func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	log
 	%s
 }
-`, g.admin, grace, cfg.global, g.site(), cfg.site)
+
+%s
+`, g.admin, grace, cfg.global, g.site(), cfg.site, cfg.sites)
 }
 
 // site is the address of the site.

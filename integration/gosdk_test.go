@@ -15,115 +15,122 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestGoSDK goes the whole way with the official Go SDK, from an address and nothing else to a revoked token.
-func TestGoSDK(t *testing.T) {
-	t.Parallel()
-	docs := newDocumentServer(t)
-	document := docs.publishClient(t, "/client.json", "Go SDK")
-	g := startGateway(t, gatewayConfig{env: docs.trust(), site: "mcp_auth " + startBackend(t) + ` {
-		` + userLine + `
-		` + onLoopback + `
-		client report {
-			name "Report"
-			secret report-secret-1234
-			redirect_uris ` + redirectURI + `
-		}
-	}`})
-	g.keepSecret("report-secret-1234")
-	dynamic := func(c *auth.AuthorizationCodeHandlerConfig) {
-		c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Go SDK", RedirectURIs: []string{redirectURI}, GrantTypes: []string{"authorization_code", "refresh_token"},
-		}}
-	}
-	configured := func(c *auth.AuthorizationCodeHandlerConfig) {
-		c.RedirectURL = redirectURI
-		c.PreregisteredClient = &oauthex.ClientCredentials{
-			ClientID: "report", ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: "report-secret-1234"},
-		}
-	}
-	described := func(c *auth.AuthorizationCodeHandlerConfig) {
-		c.RedirectURL = redirectURI
-		c.ClientIDMetadataDocumentConfig = &auth.ClientIDMetadataDocumentConfig{URL: document}
-	}
-	for _, tt := range []struct {
-		name, version string
-		client        func(*auth.AuthorizationCodeHandlerConfig)
-	}{
-		{"2026-07-28, registered dynamically", "2026-07-28", dynamic},
-		{"2025-11-25, registered dynamically", "2025-11-25", dynamic},
-		{"2026-07-28, in the configuration", "2026-07-28", configured},
-		{"2026-07-28, described by a document", "2026-07-28", described},
-		{"2025-11-25, described by a document", "2025-11-25", described},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			person := &goPerson{visitor: g.newVisitor(t)}
-			handler := person.handler(t, g, tt.client)
-			session := connectGo(t, g, handler, tt.version)
-
-			if got := session.InitializeResult().ProtocolVersion; got != tt.version {
-				t.Errorf("the versions agree on %s, want %s", got, tt.version)
-			}
-			tools, err := session.ListTools(t.Context(), nil)
-			if err != nil || len(tools.Tools) < 8 {
-				t.Fatalf("tools/list: %v, %v", tools, err)
-			}
-			callGo(t, session)
-			if person.asked != 1 {
-				t.Errorf("the person was asked %d times, want once", person.asked)
-			}
-
-			before := person.source.accessToken()
-			person.source.expire()
-			callGo(t, session)
-			if person.source.accessToken() == before || person.asked != 1 {
-				t.Errorf("the token was not refreshed; the person was asked %d times", person.asked)
-			}
-
-			form := url.Values{"token": {person.source.refreshToken()}, "client_id": {person.source.config.ClientID}}
-			if secret := person.source.config.ClientSecret; secret != "" {
-				form.Set("client_secret", secret)
-			}
-			wantStatus(t, "revoking", g.postForm(t, "/revoke", form), http.StatusOK)
-			if _, err := session.CallTool(t.Context(), searchTool()); err == nil || person.asked != 2 {
-				t.Errorf("after the revocation: error %v; asked %d times, want the second time, as for a 401", err, person.asked)
-			}
-		})
-	}
-}
-
-// TestGoSDKOverSSE uses the old transport, for which the Go SDK knows no OAuth: the token comes from elsewhere.
-func TestGoSDKOverSSE(t *testing.T) {
-	t.Parallel()
-	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startBackend(t) + " {\n" + userLine + "\n}"})
-	gr := g.newGrant(t, url.Values{"resource": {g.origin + "/sse"}})
-	client := &http.Client{Transport: withToken{g.http2(), gr.access}}
-	session, err := newGoClient().Connect(t.Context(), &mcp.SSEClientTransport{Endpoint: g.origin + "/sse", HTTPClient: client}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
-	callGo(t, session)
-	gr.revoke(t)
-	if _, err := session.CallTool(t.Context(), searchTool()); err == nil {
-		t.Error("the call works with a revoked token")
-	}
-}
-
-func newGoClient() *mcp.Client {
-	return mcp.NewClient(&mcp.Implementation{Name: "integration", Version: "1"}, nil)
-}
-
-func connectGo(t *testing.T, g *gateway, handler auth.OAuthHandler, version string) *mcp.ClientSession {
+// goSDK goes the whole way with the Go SDK.
+func (w sdkWay) goSDK(t *testing.T, g *gateway, documentAddress string) {
 	t.Helper()
-	transport := &mcp.StreamableClientTransport{
-		Endpoint: g.origin + "/mcp", HTTPClient: &http.Client{Transport: g.http2()}, OAuthHandler: handler,
+	person := &goPerson{visitor: g.newVisitor(t)}
+	handler := person.handler(t, g, func(c *auth.AuthorizationCodeHandlerConfig) { w.goClient(c, documentAddress) })
+	session := w.connectGo(t, g, handler)
+
+	if got := session.InitializeResult().ProtocolVersion; got != w.version {
+		t.Errorf("the versions agree on %s, want %s", got, w.version)
 	}
-	session, err := newGoClient().Connect(t.Context(), transport, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	tools, err := session.ListTools(t.Context(), nil)
+	if err != nil || len(tools.Tools) < 8 {
+		t.Fatalf("tools/list: %v, %v", tools, err)
+	}
+	callGo(t, session)
+	if person.asked != 1 {
+		t.Errorf("the person was asked %d times, want once", person.asked)
+	}
+
+	before := person.source.accessToken()
+	person.source.expire()
+	callGo(t, session)
+	if person.source.accessToken() == before || person.asked != 1 {
+		t.Errorf("the token was not refreshed; the person was asked %d times", person.asked)
+	}
+
+	form := url.Values{"token": {person.source.refreshToken()}, "client_id": {person.source.config.ClientID}}
+	if secret := person.source.config.ClientSecret; secret != "" {
+		form.Set("client_secret", secret)
+	}
+	wantStatus(t, "revoking", g.postForm(t, "/revoke", form), http.StatusOK)
+	if _, err := session.CallTool(t.Context(), searchTool()); err == nil {
+		t.Error("the call works after the revocation")
+	}
+	// The stream of the old transport, without which there is no call, has ended with its grant.
+	if w.transport == "http" && person.asked != 2 {
+		t.Errorf("after the revocation the person was asked %d times, want the second time, as for a 401", person.asked)
+	}
+}
+
+// goClient is who the client is.
+func (w sdkWay) goClient(c *auth.AuthorizationCodeHandlerConfig, documentAddress string) {
+	c.RedirectURL = redirectURI
+	switch w.client {
+	case registers:
+		c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+			ClientName: sdkClientName, RedirectURIs: []string{redirectURI}, GrantTypes: []string{"authorization_code", "refresh_token"},
+		}}
+	case document:
+		c.ClientIDMetadataDocumentConfig = &auth.ClientIDMetadataDocumentConfig{URL: documentAddress}
+	case public:
+		c.PreregisteredClient = &oauthex.ClientCredentials{ClientID: public}
+	case confidential:
+		c.PreregisteredClient = &oauthex.ClientCredentials{
+			ClientID: confidential, ClientSecretAuth: &oauthex.ClientSecretAuth{ClientSecret: sdkSecret},
+		}
+	}
+}
+
+// connectGo connects by the transport of a way.
+func (w sdkWay) connectGo(t *testing.T, g *gateway, handler auth.OAuthHandler) *mcp.ClientSession {
+	t.Helper()
+	address := g.origin + w.path()
+	var transport mcp.Transport = &mcp.StreamableClientTransport{
+		Endpoint: address, HTTPClient: &http.Client{Transport: g.http2()}, OAuthHandler: handler,
+	}
+	if w.transport == "sse" {
+		transport = &mcp.SSEClientTransport{Endpoint: address, HTTPClient: &http.Client{Transport: withHandler{g.http2(), handler}}}
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "integration", Version: "1"}, nil)
+	session, err := client.Connect(t.Context(), transport, &mcp.ClientSessionOptions{ProtocolVersion: w.version})
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
 	}
 	t.Cleanup(func() { session.Close() }) // fails for a token that was revoked, which is no fault
 	return session
+}
+
+// withHandler does for the old transport what the Go SDK does for the streamable one only: its requests carry the token of
+// an OAuth handler, and one that is refused is sent again after the handler has got a token.
+type withHandler struct {
+	base    http.RoundTripper
+	handler auth.OAuthHandler
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w withHandler) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := w.send(r)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	if err := w.handler.Authorize(r.Context(), r, resp); err != nil {
+		return nil, err
+	}
+	return w.send(r)
+}
+
+func (w withHandler) send(r *http.Request) (*http.Response, error) {
+	source, err := w.handler.TokenSource(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	if r.GetBody != nil {
+		if r.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	if source != nil {
+		token, err := source.Token()
+		if err != nil {
+			return nil, err
+		}
+		token.SetAuthHeader(r)
+	}
+	return w.base.RoundTrip(r)
 }
 
 func searchTool() *mcp.CallToolParams {
@@ -212,16 +219,4 @@ func (s *expiringSource) refreshToken() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.token.RefreshToken
-}
-
-// withToken adds a token to every request.
-type withToken struct {
-	base  http.RoundTripper
-	token string
-}
-
-func (w withToken) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+w.token)
-	return w.base.RoundTrip(r)
 }

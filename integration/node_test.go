@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,21 @@ func needNode(t *testing.T) string {
 	node := needTool(t, "node")
 	if out, err := installPackages(); err != nil {
 		missing(t, "this test needs the packages of integration/node; npm ci failed: "+err.Error()+"\n"+tail(out, 2000))
+	}
+	return node
+}
+
+// needNewNode returns the path of a Node that the conformance suite runs on, which needs a newer one than all else here: the
+// one that npm installs for it, or that of the machine.
+func needNewNode(t *testing.T) string {
+	t.Helper()
+	node := needNode(t)
+	if own, _ := filepath.Glob(filepath.Join("node", "node_modules", "node-*", "bin", "node")); len(own) == 1 {
+		return own[0]
+	}
+	version, _, err := runCommand(t, nil, node, "-p", "process.versions.node.split('.')[0]")
+	if major, _ := strconv.Atoi(strings.TrimSpace(version)); err != nil || major < 24 {
+		missing(t, "this test needs Node 24, which npm installs on Linux only")
 	}
 	return node
 }

@@ -38,54 +38,34 @@ type journeyStep struct {
 	SameClient  bool              `json:"same_client"`
 }
 
-// TestTypeScriptSDKs sends both generations of the TypeScript SDK through the whole life of an access: discovery,
-// registration, sign-in and consent, tools, refresh, revocation, and the next authorization.
-func TestTypeScriptSDKs(t *testing.T) {
-	t.Parallel()
-	needNode(t)
-	docs := newDocumentServer(t)
-	document := docs.publishClient(t, "/journey.json", "Journey")
-	g := startGateway(t, gatewayConfig{
-		site: "mcp_auth " + startBackend(t) + " {\nname \"Cisco Support\"\n" + userLine + "\n" + onLoopback + "\n}",
-		env:  docs.trust(),
-	})
-	for _, tt := range []struct {
-		name, script, transport, mode string
-
-		document string // client_id of a client that does not register
-
-		endpoint string // that takes the messages
-		first    string // request
-		protocol string
-	}{
-		{"v1 streamable HTTP", "journey-v1.mjs", "http", "", "", "/mcp", "POST /mcp initialize", "2025-11-25"},
-		{"v1 SSE", "journey-v1.mjs", "sse", "", "", "/messages", "GET /sse", "2025-11-25"},
-		{"v2 legacy", "journey-v2.mjs", "http", "legacy", "", "/mcp", "POST /mcp initialize", "2025-11-25"},
-		{"v2 auto", "journey-v2.mjs", "http", "auto", "", "/mcp", "POST /mcp server/discover", "2026-07-28"},
-		{"v2 modern", "journey-v2.mjs", "http", "modern", "", "/mcp", "POST /mcp server/discover", "2026-07-28"},
-		{"v2 SSE", "journey-v2.mjs", "sse", "legacy", "", "/messages", "GET /sse", "2025-11-25"},
-		{"v1 with a document", "journey-v1.mjs", "http", "", document, "/mcp", "POST /mcp initialize", "2025-11-25"},
-		{"v2 with a document", "journey-v2.mjs", "http", "modern", document, "/mcp", "POST /mcp server/discover", "2026-07-28"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			resource := map[string]string{"http": "/mcp", "sse": "/sse"}[tt.transport]
-			j := runJourney(t, g, resource, tt.document, tt.script, tt.transport, tt.mode)
-
-			j.checkDiscovery(t, resource, tt.first)
-			j.checkAuthorization(t)
-			connect := j.step(t, "connect")
-			if connect.Protocol != tt.protocol || connect.Server != "cisco-support" {
-				t.Errorf("connected to %q with version %q, want cisco-support with %q", connect.Server, connect.Protocol, tt.protocol)
-			}
-			if !slices.Contains(connect.Requests, tt.first+" 200") {
-				t.Errorf("the connection took %q, without %q", connect.Requests, tt.first+" 200")
-			}
-			j.checkTools(t)
-			j.checkRefresh(t, tt.endpoint)
-			j.checkEnd(t, tt.endpoint)
-		})
+// typeScriptSDK goes the whole way with a generation of the TypeScript SDK, in a program of its own.
+func (w sdkWay) typeScriptSDK(t *testing.T, g *gateway, documentAddress string) {
+	t.Helper()
+	if w.client != document {
+		documentAddress = ""
 	}
+	endpoint, first := "/mcp", "POST /mcp initialize"
+	switch {
+	case w.transport == "sse":
+		endpoint, first = "/messages", "GET /sse"
+	case w.version == "2026-07-28":
+		first = "POST /mcp server/discover"
+	}
+	script := map[string]string{"TypeScript v1": "journey-v1.mjs", "TypeScript v2": "journey-v2.mjs"}[w.sdk]
+	j := runJourney(t, g, w.path(), documentAddress, script, w.transport, w.mode)
+
+	j.checkDiscovery(t, w.path(), first)
+	j.checkAuthorization(t)
+	connect := j.step(t, "connect")
+	if connect.Protocol != w.version || connect.Server != "cisco-support" {
+		t.Errorf("connected to %q with version %q, want cisco-support with %q", connect.Server, connect.Protocol, w.version)
+	}
+	if !slices.Contains(connect.Requests, first+" 200") {
+		t.Errorf("the connection took %q, without %q", connect.Requests, first+" 200")
+	}
+	j.checkTools(t)
+	j.checkRefresh(t, endpoint)
+	j.checkEnd(t, endpoint)
 }
 
 // journeyLog is what a journey printed.
