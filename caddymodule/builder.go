@@ -181,6 +181,9 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 		return nil, err
 	}
 	cfg.Resources, cfg.Scopes = b.sharedResources(s)
+	for i, c := range s.options.Clients {
+		cfg.Clients[i].Introspects = c.introspects(s.issuerURL(), cfg.Resources)
+	}
 	return authserver.New(cfg, s.issuer.State, s.issuer.verifier)
 }
 

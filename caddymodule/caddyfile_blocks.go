@@ -33,6 +33,10 @@ func (p *parser) client() error {
 			usage: "scopes <scopes...>", example: "scopes bugs:read",
 			repeats: true, read: p.list(path+".scopes", &c.Scopes),
 		},
+		"introspect": {
+			usage: "introspect [<resources...>]", example: "introspect /mcp",
+			repeats: true, read: func() error { return p.introspect(path+".introspect", &c) },
+		},
 	})
 	p.options.Clients = append(p.options.Clients, c)
 	return err

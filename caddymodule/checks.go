@@ -17,7 +17,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes, b.checkIntrospection,
 	} {
 		if err := check(s); err != nil {
 			return err

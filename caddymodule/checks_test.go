@@ -40,6 +40,7 @@ func TestTheAuthTypeOfASite(t *testing.T) {
 		"auto with a user":                 {alice, "oauth"},
 		"auto with a user and a token":     {alice + token, "oauth static"},
 		"auto with a machine":              {machine, "oauth"},
+		"auto with a server that asks":     {"client rs {\nsecret robot-secret-1234\nintrospect\n}\n", "static"},
 		"auto with open service accounts":  {open, "oauth"},
 		"auto with a public client only":   {public, "static"},
 		"bearer with a user":               {"auth_type bearer\n" + alice, "static"},

@@ -141,6 +141,8 @@ func TestConfiguredClients(t *testing.T) {
 		"a machine":                        {Client{ID: "a", Secret: "robot-secret-1234"}, "a", []string{own}, false},
 		"an app of the web":                {Client{ID: "a", Name: "App", RedirectURIs: uris, Secret: "robot-secret-1234"}, "App", []string{code, refresh}, false},
 		"an app on a computer":             {Client{ID: "a", RedirectURIs: uris}, "a", []string{code, refresh}, true},
+		"a server that asks about tokens":  {Client{ID: "a", Secret: "robot-secret-1234", Introspect: []string{"*"}}, "a", nil, false},
+		"a server that also acts":          {Client{ID: "a", Secret: "robot-secret-1234", Introspect: []string{"*"}, GrantTypes: []string{own}}, "a", []string{own}, false},
 		"an app that acts for itself also": {Client{ID: "a", RedirectURIs: uris, Secret: cheapBcrypt, GrantTypes: []string{code, own}}, "a", []string{code, own}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

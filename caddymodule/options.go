@@ -173,12 +173,18 @@ type Client struct {
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
 	// The grant types the client may use. Default: authorization_code and
-	// refresh_token when there are redirect URIs, otherwise
-	// client_credentials.
+	// refresh_token when there are redirect URIs, none for a client that asks
+	// about tokens, otherwise client_credentials.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes the client may have. Default: all scopes.
 	Scopes []string `json:"scopes,omitempty"`
+
+	// The resources whose access tokens the client may ask about at /introspect
+	// (RFC 7662): paths at the issuer's origin, addresses, or * for all
+	// resources of the issuer. Default: none, and without such a client there is
+	// no /introspect.
+	Introspect []string `json:"introspect,omitempty"`
 }
 
 // Registration says which clients may introduce themselves.

@@ -29,6 +29,19 @@ func (c Client) checkJWKSURI() error {
 	return nil
 }
 
+// grants are the grant types that the client may use.
+func (c Client) grants() []string {
+	switch {
+	case len(c.GrantTypes) > 0:
+		return c.GrantTypes
+	case len(c.RedirectURIs) > 0:
+		return []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
+	case len(c.Introspect) > 0:
+		return nil
+	}
+	return []string{oauth.GrantClientCredentials}
+}
+
 // checkDocumentHost accepts a host, and on and off when they are alone.
 func checkDocumentHost(host string, alone bool) error {
 	switch {

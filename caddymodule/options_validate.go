@@ -154,6 +154,7 @@ func (c Client) validate(f *faults, path string) {
 		f.add(indexed(path+".grant_types", i), c.checkGrantType(grant))
 	}
 	addScopes(f, path+".scopes", c.Scopes)
+	c.validateIntrospect(f, path+".introspect")
 	if len(c.RedirectURIs) == 0 && !c.confidential() {
 		f.add(path, fmt.Errorf("the client '%s' has neither redirect_uris, for people who sign in, nor a secret, for a machine. "+
 			"Add a line, for example: secret {env.CLIENT_SECRET}", c.ID))

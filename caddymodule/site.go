@@ -109,7 +109,7 @@ func (s *site) decideAuthType() error {
 // issuesTokens reports whether a site has somebody to issue tokens to.
 func (s *site) issuesTokens() bool {
 	o := &s.options
-	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.confidential() }) ||
+	machines := slices.ContainsFunc(o.Clients, func(c Client) bool { return c.confidential() && len(c.grants()) > 0 }) ||
 		o.Registration.ServiceAccounts == "open"
 	return o.AuthType != "bearer" && (s.hasPeople() || machines)
 }

@@ -80,19 +80,13 @@ func configuredClients(clients []Client) []*client.Client {
 	for _, c := range clients {
 		known := &client.Client{
 			ID: c.ID, Kind: client.Configured, Name: c.Name, RedirectURIs: c.RedirectURIs,
-			GrantTypes: c.GrantTypes, Scopes: c.Scopes, JWKSURI: c.JWKSURI,
+			GrantTypes: c.grants(), Scopes: c.Scopes, JWKSURI: c.JWKSURI,
 		}
 		if known.Name == "" {
 			known.Name = c.ID
 		}
 		if c.Secret != "" {
 			known.Secret = newConfiguredSecret(c.Secret)
-		}
-		if len(known.GrantTypes) == 0 {
-			known.GrantTypes = []string{oauth.GrantClientCredentials}
-			if len(c.RedirectURIs) > 0 {
-				known.GrantTypes = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
-			}
 		}
 		out = append(out, known)
 	}

@@ -46,6 +46,11 @@ func (s *Server) buildMetadata() []byte {
 	if !s.cfg.Registration.Off {
 		m.RegistrationEndpoint = s.cfg.Issuer + pathRegister
 	}
+	if s.cfg.introspection() {
+		m.IntrospectionEndpoint = s.cfg.Issuer + pathIntrospect
+		m.IntrospectionEndpointAuthMethodsSupported = introspectionMethods
+		m.IntrospectionEndpointAuthSigningAlgValues = client.AssertionAlgorithms()
+	}
 	if s.cfg.PKCEPlain {
 		m.CodeChallengeMethodsSupported = append(m.CodeChallengeMethodsSupported, oauth.ChallengePlain)
 	}

@@ -10,7 +10,7 @@ const PathCallback = pathCallback
 func Paths() []string {
 	return []string{
 		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,
-		pathToken, pathRegister, pathRevoke, pathJWKS, pathHealth,
+		pathToken, pathRegister, pathRevoke, pathIntrospect, pathJWKS, pathHealth,
 	}
 }
 

@@ -205,19 +205,20 @@ func (a accessRevoker) Add(ctx context.Context, grantID string) error {
 // Paths of the endpoints. They are at the root of the origin, because clients of
 // the first MCP revisions look for them there without any metadata.
 const (
-	pathAuthorize = pages.PathAuthorize
-	pathLogin     = pages.PathLogin
-	pathLeave     = pathLogin + "/provider"
-	pathCallback  = "/callback"
-	pathSwitch    = pages.PathSwitch
-	pathLogout    = pages.PathLogout
-	pathAccount   = "/account"
-	pathRemove    = pathAccount + pages.RevokeSuffix
-	pathToken     = "/token"
-	pathRegister  = "/register"
-	pathRevoke    = "/revoke"
-	pathJWKS      = "/jwks"
-	pathHealth    = "/health"
+	pathAuthorize  = pages.PathAuthorize
+	pathLogin      = pages.PathLogin
+	pathLeave      = pathLogin + "/provider"
+	pathCallback   = "/callback"
+	pathSwitch     = pages.PathSwitch
+	pathLogout     = pages.PathLogout
+	pathAccount    = "/account"
+	pathRemove     = pathAccount + pages.RevokeSuffix
+	pathToken      = "/token"
+	pathRegister   = "/register"
+	pathRevoke     = "/revoke"
+	pathIntrospect = "/introspect"
+	pathJWKS       = "/jwks"
+	pathHealth     = "/health"
 )
 
 // buildRoutes lists the endpoints. Each of them checks its methods itself.
@@ -232,6 +233,9 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 	routes[pathJWKS] = open(s.serveJWKS, http.MethodGet)
 	routes[pathToken] = open(s.serveToken, http.MethodPost)
 	routes[pathRevoke] = open(s.serveRevoke, http.MethodPost)
+	if s.cfg.introspection() {
+		routes[pathIntrospect] = s.serveIntrospect
+	}
 	routes[pathRegister] = open(s.serveRegister, http.MethodPost)
 	routes[oauth.WellKnownServer] = open(s.serveMetadata, http.MethodGet)
 	routes[pathAuthorize] = s.serveNobody

@@ -179,7 +179,7 @@ func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantT
 	s.cfg.Log.Info("token issued", zap.String("grant_type", grantTypeName),
 		zap.String("client_id", c.ID), zap.String("user", user.Subject), zap.String("scope", scopes.String()))
 	return &tokenResponse{
-		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(s.cfg.AccessLifetime / time.Second),
+		AccessToken: access, TokenType: oauth.TokenTypeBearer, ExpiresIn: int64(s.cfg.AccessLifetime / time.Second),
 		RefreshToken: i.refresh, Scope: scopes.String(),
 	}, nil
 }

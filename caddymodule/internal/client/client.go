@@ -40,6 +40,10 @@ type Client struct {
 	Keys    Keys
 	JWKSURI string
 
+	// Introspects are the audiences of the tokens that the client may ask about
+	// (RFC 7662); nil for none. Only clients of the configuration have any.
+	Introspects []string
+
 	document *document // of a client that is described by one
 }
 

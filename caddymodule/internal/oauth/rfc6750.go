@@ -9,6 +9,10 @@ import (
 	"strings"
 )
 
+// TokenTypeBearer is the type of tokens that whoever has them can use (section
+// 6.1.1).
+const TokenTypeBearer = "Bearer"
+
 // MaxTokenLength bounds a presented token in bytes.
 const MaxTokenLength = 8 << 10
 
@@ -33,7 +37,7 @@ func BearerToken(h http.Header) (string, error) {
 		return "", ErrMalformedCredentials
 	}
 	scheme, token, found := strings.Cut(fields[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	if !strings.EqualFold(scheme, TokenTypeBearer) {
 		return "", ErrNoCredentials
 	}
 	token = strings.Trim(token, " ")

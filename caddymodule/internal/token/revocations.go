@@ -82,6 +82,19 @@ func (r *Revocations) Has(grantID string) bool {
 	return ok
 }
 
+// Ask is Has by the word of the store as well, for callers who cannot wait until
+// this node has heard of what another one has revoked.
+func (r *Revocations) Ask(ctx context.Context, grantID string) (bool, error) {
+	if r.Has(grantID) {
+		return true, nil
+	}
+	_, err := r.store.Get(ctx, r.prefix+grantID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // minLifetime is how long an entry lives at least. Without it, a revocation could
 // end before the tokens that were issued when their lifetime was set higher.
 const minLifetime = 24 * time.Hour
