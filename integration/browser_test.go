@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -23,6 +24,12 @@ func TestPagesInBrowser(t *testing.T) {
 	runBrowser(t, "audits")
 }
 
+// TestBrowserProtections has pages of other sites try what Chromium keeps them from, by what the gateway tells it.
+func TestBrowserProtections(t *testing.T) {
+	t.Parallel()
+	runBrowser(t, "protections")
+}
+
 // runBrowser runs the scenarios of a file in node/browser, each as a test of its own.
 func runBrowser(t *testing.T, scenarios string) {
 	t.Helper()
@@ -32,6 +39,7 @@ func runBrowser(t *testing.T, scenarios string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pages := strconv.Itoa(freePort(t)) // where the pages of other sites are
 	g := startGateway(t, gatewayConfig{site: "mcp_auth " + startBackend(t) + ` {
 		name "Cisco Support"
 		` + userLine + `
@@ -45,8 +53,9 @@ func runBrowser(t *testing.T, scenarios string) {
 			name "Nightly report"
 			redirect_uris https://report.example/callback
 		}
+		cors_origins http://127.0.0.1:` + pages + `
 	}`})
-	env := g.trusting("GATEWAY="+g.origin, "MCP_PASSWORD="+userPassword, "CHROMIUM="+chromium, "ARTIFACTS="+dir)
+	env := g.trusting("PAGES_PORT="+pages, "GATEWAY="+g.origin, "MCP_PASSWORD="+userPassword, "CHROMIUM="+chromium, "ARTIFACTS="+dir)
 	seen := 0
 	for _, line := range runScript(t, env, "browser.mjs", scenarios) {
 		var scenario struct {
