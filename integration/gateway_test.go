@@ -248,9 +248,14 @@ func (g *gateway) loadRoots() bool {
 	if err != nil || !pool.AppendCertsFromPEM(pem) {
 		return false
 	}
-	g.roots = pool
-	g.client = g.newClient(g.http2())
+	g.trust(pool)
 	return true
+}
+
+// trust makes the clients of the test trust the certificates of an authority.
+func (g *gateway) trust(roots *x509.CertPool) {
+	g.roots = roots
+	g.client = g.newClient(g.http2())
 }
 
 func (g *gateway) tlsConfig(protocols ...string) *tls.Config {
