@@ -40,8 +40,9 @@ var allowed = map[string][]string{
 	"caddymodule/internal/bounded":           {},
 	"caddymodule/internal/respond":           {"caddymodule/internal/oauth"},
 	"caddymodule/internal/seal":              {},
+	"caddymodule/internal/feed":              {"caddymodule/store"},
 	"caddymodule/internal/token": {
-		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/seal", "caddymodule/store",
+		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/feed", "caddymodule/internal/seal", "caddymodule/store",
 	},
 	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
 	"caddymodule/internal/external": {

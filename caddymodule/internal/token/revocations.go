@@ -10,6 +10,7 @@ import (
 	gocache "github.com/patrickmn/go-cache"
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/feed"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
@@ -126,10 +127,10 @@ var errKnown = errors.New("revocation is known")
 // Follow keeps the set up to date with what other nodes revoke, until ctx is
 // done. After a lost connection it reads the whole set again.
 func (r *Revocations) Follow(ctx context.Context) {
-	feed{
-		store: r.store, prefix: r.prefix, what: "revocations", log: r.log,
-		load: r.load, changed: r.loadKey,
-	}.follow(ctx)
+	feed.Feed{
+		Store: r.store, Prefix: r.prefix, What: "revocations", Log: r.log,
+		Load: r.load, Changed: r.loadKey,
+	}.Follow(ctx)
 }
 
 func (r *Revocations) load(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/feed"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
@@ -186,9 +187,9 @@ func (k *Keys) makeRecord(now time.Time, cfg KeysConfig) (rec *keyRecord, made b
 // Follow keeps the keys up to date with the other nodes, and rotates and retires
 // them when it is time, until ctx is done.
 func (k *Keys) Follow(ctx context.Context) {
-	feed{
-		store: k.store, prefix: k.key, what: "signing keys", log: k.config().Log,
-		load:    k.maintain,
-		changed: func(ctx context.Context, _ string) error { return k.read(ctx) },
-	}.follow(ctx)
+	feed.Feed{
+		Store: k.store, Prefix: k.key, What: "signing keys", Log: k.config().Log,
+		Load:    k.maintain,
+		Changed: func(ctx context.Context, _ string) error { return k.read(ctx) },
+	}.Follow(ctx)
 }
