@@ -27,6 +27,8 @@ const adminTokenPath = "/mcp_auth/token"
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: adminTokenPath, Handler: caddy.AdminHandlerFunc(serveGeneratedTokens)},
+		{Pattern: adminTokensPath, Handler: caddy.AdminHandlerFunc(serveTokens)},
+		{Pattern: adminNamedTokenPath, Handler: caddy.AdminHandlerFunc(serveNamedToken)},
 		{Pattern: adminStorePath, Handler: caddy.AdminHandlerFunc(serveStoreExport)},
 		{Pattern: adminKeysPath, Handler: caddy.AdminHandlerFunc(serveKeys)},
 		{Pattern: adminRotatePath, Handler: caddy.AdminHandlerFunc(serveRotate)},

@@ -169,11 +169,12 @@ func (b *builder) makeServer(s *site) error {
 func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg := s.serverConfig()
 	cfg.OAuth = s.oauth
-	cfg.Clients, cfg.Registration = configuredClients(s.options.Clients), hostPolicy(s.options.Registration.Dynamic)
+	cfg.Clients = configuredClients(s.options.Clients)
+	cfg.Registration, cfg.ProtectedRegistration = registrationPolicy(s.options.Registration)
 	cfg.Documents = documentPolicy(s.options.Registration)
 	cfg.AlwaysAsk = s.options.RememberConsent != nil && !*s.options.RememberConsent
 	cfg.OpenServiceAccounts = s.options.Registration.ServiceAccounts == "open"
-	cfg.InitialAccessToken = s.isStatic
+	cfg.InitialAccess = s.initialAccess
 	if len(s.options.Users) > 0 {
 		cfg.Password = newLocalUsers(s.options.Users)
 	}

@@ -52,7 +52,7 @@ func init() {
 //			}
 //		}
 //		registration {
-//			dynamic          on|off|<hosts...>
+//			dynamic          on|off|token|<hosts...>
 //			expire_after     <duration>
 //			service_accounts token|open
 //		}

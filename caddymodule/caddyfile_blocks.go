@@ -54,7 +54,7 @@ func (p *parser) registration() error {
 			usage: "metadata_documents_on_loopback [on|off]", read: p.flag(&r.MetadataDocumentsOnLoopback),
 		},
 		"dynamic": {
-			usage: "dynamic on|off|<hosts...>", example: "dynamic claude.ai chatgpt.com localhost",
+			usage: "dynamic on|off|token|<hosts...>", example: "dynamic claude.ai chatgpt.com localhost",
 			read: func() error { return p.dynamic(r) },
 		},
 		"expire_after": {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
@@ -139,11 +140,16 @@ func (b *builder) checkClientScopes(s *site) error {
 
 // checkSubjects keeps people and machines apart: a client that acts for itself has
 // its id as the subject of its tokens, and must not pass for a user (RFC 9068
-// section 5).
+// section 5), nor may either pass for a static token.
 func checkSubjects(s *site) error {
+	for _, c := range s.options.Clients {
+		if isTokenSubject(c.ID) {
+			return fmt.Errorf("the client id '%s' could be the subject of requests with a static token. Choose another one", c.ID)
+		}
+	}
 	for _, u := range s.options.Users {
-		if u.Name == bearerSubject {
-			return fmt.Errorf("the user name '%s' is that of requests with a static token. Choose another name", u.Name)
+		if isTokenSubject(u.Name) {
+			return fmt.Errorf("the user name '%s' could be the subject of requests with a static token. Choose another name", u.Name)
 		}
 		for _, c := range s.options.Clients {
 			if c.ID == u.Name {
@@ -153,6 +159,12 @@ func checkSubjects(s *site) error {
 		}
 	}
 	return nil
+}
+
+// isTokenSubject reports whether requests with a static token could have the
+// subject.
+func isTokenSubject(name string) bool {
+	return name == bearerSubject || strings.HasPrefix(name, apitoken.SubjectPrefix)
 }
 
 func checkDefined(what string, names []string, defined []authserver.Scope) error {
@@ -174,10 +186,10 @@ func (s *site) announce(log *zap.Logger) {
 	if s.oauth && isSet(s.options.PKCEPlain) {
 		log.Warn("pkce_plain is on: authorization codes of clients that use it are not protected")
 	}
-	if isSet(s.options.AllowQueryToken) && len(s.tokens) > 0 {
+	if isSet(s.options.AllowQueryToken) && s.takesAPITokens() {
 		log.Warn("allow_query_token is on: tokens in addresses end up in logs and browser histories")
 	}
-	if s.options.Registration.ServiceAccounts == "open" && s.oauth {
+	if _, protected := registrationPolicy(s.options.Registration); s.options.Registration.ServiceAccounts == "open" && s.oauth && !protected {
 		log.Warn("service_accounts open: everyone who reaches this site can register a client and use the MCP server")
 	}
 	if isSet(s.options.Registration.MetadataDocumentsOnLoopback) && s.oauth {
@@ -213,8 +225,8 @@ func (s *site) announceUseless(log *zap.Logger) {
 	if s.omit && slices.ContainsFunc(s.options.Forward, func(f Forward) bool { return strings.Contains(f.Value, "{http.auth.user.") }) {
 		log.Warn("forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in")
 	}
-	if isSet(s.options.AllowQueryToken) && len(s.tokens) == 0 {
-		log.Warn("allow_query_token has no effect, as the site has no static token; add a line, for example: bearer_token {env.MCP_BEARER_TOKEN}")
+	if isSet(s.options.AllowQueryToken) && !s.takesAPITokens() {
+		log.Warn("allow_query_token has no effect, as auth_type oauth2.1 takes no static token; take the line away, or write: auth_type both")
 	}
 }
 

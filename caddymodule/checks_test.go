@@ -238,8 +238,8 @@ func TestOperatorsAreWarned(t *testing.T) {
 			"pkce_plain is on: authorization codes of clients that use it are not protected",
 			"allow_query_token is on: tokens in addresses end up in logs and browser histories",
 		}, nil},
-		"query tokens without tokens": {"", alice + "allow_query_token\n", []string{
-			"allow_query_token has no effect, as the site has no static token; add a line, for example: bearer_token {env.MCP_BEARER_TOKEN}",
+		"query tokens without tokens": {"", alice + "auth_type oauth2.1\nallow_query_token\n", []string{
+			"allow_query_token has no effect, as auth_type oauth2.1 takes no static token; take the line away, or write: auth_type both",
 		}, nil},
 		"open service accounts": {"", "registration {\nservice_accounts open\n}\n", []string{
 			"service_accounts open: everyone who reaches this site can register a client and use the MCP server",

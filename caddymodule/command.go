@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -17,12 +19,12 @@ func init() {
 		Name:  "mcp-auth",
 		Short: "Manages the front door of MCP servers",
 		Long: `
-Commands around the mcp_auth directive. Most of them talk to a running Caddy over
-its admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --config
+Commands around the mcp_auth directive. They talk to a running Caddy over its
+admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --config
 says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(checkCommand(), tokenCommand(), keyCommand(), storeCommand())
+			cmd.AddCommand(tokenCommand(), keyCommand(), storeCommand())
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())
 			}
@@ -35,19 +37,6 @@ var extraCommands []func() *cobra.Command
 // AddCommand adds a command below "caddy mcp-auth". Programs that embed the
 // module call it in an init function.
 func AddCommand(command func() *cobra.Command) { extraCommands = append(extraCommands, command) }
-
-func tokenCommand() *cobra.Command {
-	token := &cobra.Command{Use: "token", Short: "Manages static bearer tokens"}
-	show := &cobra.Command{
-		Use:   "show",
-		Short: "Prints the bearer token that was generated because none is configured",
-		Args:  cobra.NoArgs,
-		RunE:  caddycmd.WrapCommandFuncForCobra(cmdTokenShow),
-	}
-	adminFlags(show)
-	token.AddCommand(show)
-	return token
-}
 
 // adminFlags adds the flags that all commands of the admin endpoint have.
 func adminFlags(cmd *cobra.Command) {
@@ -67,35 +56,55 @@ func adminGet(fl caddycmd.Flags, path string, v any) error {
 
 // adminRequest sends a request to the admin endpoint of the running Caddy.
 func adminRequest(fl caddycmd.Flags, method, path string, v any) error {
+	return adminSend(fl, method, path, nil, v)
+}
+
+// adminSend is adminRequest with something to send as JSON, unless it is nil. When v
+// is nil, the answer is not read.
+func adminSend(fl caddycmd.Flags, method, path string, send, v any) error {
 	address, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
 	if err != nil {
 		return fmt.Errorf("finding the admin endpoint: %w", err)
 	}
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+	var body io.Reader
+	if send != nil {
+		data, err := json.Marshal(send)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, body)
+	if refusal := refusalOf(err); refusal != nil {
+		return refusal
+	}
 	if err != nil {
 		return fmt.Errorf("asking Caddy at %s; is it running? If its admin endpoint is elsewhere, name it with --address: %w", address, err)
 	}
 	defer resp.Body.Close()
+	if v == nil {
+		return nil
+	}
 	return json.NewDecoder(io.LimitReader(resp.Body, maxAdminAnswer)).Decode(v)
 }
 
-// cmdTokenShow is "caddy mcp-auth token show".
-func cmdTokenShow(fl caddycmd.Flags) (int, error) {
-	var tokens []generatedToken
-	if err := adminGet(fl, adminTokenPath, &tokens); err != nil {
-		return caddy.ExitCodeFailedStartup, err
+// refusalOf returns what the running Caddy says to a request that it refuses, and
+// nil for any other error.
+func refusalOf(err error) error {
+	if err == nil {
+		return nil
 	}
-	if fl.Bool("json") {
-		return caddy.ExitCodeSuccess, printJSON(tokens)
+	_, answer, ok := strings.Cut(err.Error(), "caddy responded with error: ")
+	if !ok {
+		return nil
 	}
-	if len(tokens) == 0 {
-		return caddy.ExitCodeFailedStartup, errors.New("no site uses a generated token: each has a bearer_token line, or people who sign in")
+	var body struct {
+		Error string `json:"error"`
 	}
-	for _, t := range tokens {
-		fmt.Printf("%s\n  token:        %s\n  Claude Code:  claude mcp add --transport http mcp %s --header \"Authorization: Bearer %s\"\n",
-			t.Resource, t.Token, t.Resource, t.Token)
+	if _, text, _ := strings.Cut(answer, ": "); json.Unmarshal([]byte(text), &body) == nil && body.Error != "" {
+		return errors.New(body.Error)
 	}
-	return caddy.ExitCodeSuccess, nil
+	return errors.New("Caddy answers: " + answer)
 }
 
 // printJSON prints what --json asks for.

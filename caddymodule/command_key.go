@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -82,13 +81,12 @@ func showKeys(fl caddycmd.Flags, method, path string, query url.Values) (int, er
 
 // describeKey says what a key is good for.
 func describeKey(k token.KeyInfo) string {
-	at := func(t time.Time) string { return t.Local().Format("2006-01-02 15:04 MST") }
 	switch k.State {
 	case "next":
-		return "signs from " + at(k.SignsFrom)
+		return "signs from " + localTime(k.SignsFrom)
 	case "current":
-		return "signs since " + at(k.SignsFrom)
+		return "signs since " + localTime(k.SignsFrom)
 	default:
-		return "has signed since " + at(k.SignsFrom) + ", accepted until " + at(k.AcceptedUntil)
+		return "has signed since " + localTime(k.SignsFrom) + ", accepted until " + localTime(k.AcceptedUntil)
 	}
 }

@@ -245,6 +245,7 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 		{"clients", r.Clients, ""},
 		{"metadata documents", r.Documents, ""},
 		{"used assertions", r.Assertions, ""},
+		{"bearer tokens", r.APITokens, ""},
 		{"grants", r.Grants, ""},
 		{"sessions", r.Sessions, ""},
 		{"revocations", r.Revoked, ""},

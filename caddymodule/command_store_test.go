@@ -173,6 +173,7 @@ func TestTheStateMovesByCommand(t *testing.T) {
   clients             0
   metadata documents  0
   used assertions     0
+  bearer tokens       0
   grants              0
   sessions            1
   revocations         0
@@ -275,6 +276,7 @@ func TestTheCheckReportsDamage(t *testing.T) {
   clients             0
   metadata documents  0
   used assertions     0
+  bearer tokens       0
   grants              0
   sessions            1
   revocations         0

@@ -23,10 +23,9 @@ var allowed = map[string][]string{
 	"caddymodule": {
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/respond",
-		"caddymodule/internal/transfer", "caddymodule/internal/checkup",
+		"caddymodule/internal/apitoken", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/respond",
+		"caddymodule/internal/transfer",
 	},
-	"caddymodule/internal/checkup":           {"caddymodule/internal/oauth"},
 	"caddymodule/login":                      {},
 	"caddymodule/login/oidclogin":            {"caddymodule/login"},
 	"caddymodule/store":                      {},
@@ -44,6 +43,9 @@ var allowed = map[string][]string{
 	"caddymodule/internal/token": {
 		"caddymodule/internal/oauth", "caddymodule/internal/bounded", "caddymodule/internal/feed", "caddymodule/internal/seal", "caddymodule/store",
 	},
+	"caddymodule/internal/apitoken": {
+		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/feed", "caddymodule/store",
+	},
 	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
 	"caddymodule/internal/external": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
@@ -53,7 +55,7 @@ var allowed = map[string][]string{
 	},
 	"caddymodule/internal/grant": {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
 	"caddymodule/internal/transfer": {
-		"caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
+		"caddymodule/internal/apitoken", "caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
 	},
 	"caddymodule/internal/gate":             {"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/respond"},

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login/oidclogin"
 )
@@ -117,8 +118,9 @@ func (l *OIDCLogin) Method() (login.Method, error) { return oidclogin.New(l.conf
 var loginID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 
 // reservedLogins are names that subjects of others begin with: those of local
-// users, of users of a proxy, and of clients that are known by an address.
-var reservedLogins = []string{localProvider, headerProvider, "http", "https"}
+// users, of users of a proxy, of clients that are known by an address, and of
+// static tokens.
+var reservedLogins = []string{localProvider, headerProvider, "http", "https", strings.TrimSuffix(apitoken.SubjectPrefix, ":")}
 
 // check looks at one login by itself. Values with placeholders pass.
 func (l *OIDCLogin) check() error {

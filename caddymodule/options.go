@@ -198,9 +198,9 @@ type Registration struct {
 	// well. For tests only. Default: false.
 	MetadataDocumentsOnLoopback *bool `json:"metadata_documents_on_loopback,omitempty"`
 
-	// Dynamic client registration (RFC 7591): "on", "off", or the hosts whose
-	// redirect URIs are accepted, "localhost" standing for loopback.
-	// Default: on.
+	// Dynamic client registration (RFC 7591): "on", "off", "token" for clients
+	// that show an initial access token (section 3), or the hosts whose redirect
+	// URIs are accepted, "localhost" standing for loopback. Default: on.
 	Dynamic []string `json:"dynamic,omitempty"`
 
 	// How long a registration lives that nobody uses. Default: 30d.

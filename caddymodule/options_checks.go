@@ -137,10 +137,10 @@ func checkRedirectURI(uri string) error {
 var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
 
 // checkRegistrationHost accepts a host, a private-use scheme (RFC 8252 section
-// 7.1) with its colon, and on and off when they are alone.
+// 7.1) with its colon, and on, off and token when they are alone.
 func checkRegistrationHost(host string, alone bool) error {
 	switch {
-	case host == "on" || host == "off":
+	case host == "on" || host == "off" || host == "token":
 		if !alone {
 			return fmt.Errorf("'%s' stands beside hosts. Write it alone, or the hosts: dynamic claude.ai localhost", host)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
@@ -37,7 +38,8 @@ type site struct {
 	resources []*oauth.Resource
 	scopes    []authserver.Scope
 	tokens    []gate.StaticToken
-	initial   []gate.StaticToken // tokens that let service accounts register
+	initial   []gate.StaticToken // tokens that let clients register
+	apiTokens *apitoken.View     // the tokens that were made by command
 	generated string             // the token that was made because none is configured
 
 	gate    *gate.Gate
@@ -106,6 +108,11 @@ func (s *site) decideAuthType() error {
 		"for example: user alice $2a$14$…", s.options.AuthType)
 }
 
+// takesAPITokens reports whether tokens that are made by command are good for
+// requests. They need no line of the configuration, other than bearer_token in
+// which auth_type auto sees that static tokens are wanted.
+func (s *site) takesAPITokens() bool { return s.options.AuthType != "oauth2.1" }
+
 // issuesTokens reports whether a site has somebody to issue tokens to.
 func (s *site) issuesTokens() bool {
 	o := &s.options
@@ -144,6 +151,9 @@ func (s *site) makeGate(st *state) {
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
 		Streams: s.issuer.streams, Cookies: authserver.CookieNames,
+	}
+	if s.takesAPITokens() {
+		cfg.APITokens = s.apiTokens
 	}
 	for _, f := range s.options.Forward {
 		f.Header = http.CanonicalHeaderKey(f.Header)

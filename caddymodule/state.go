@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
@@ -97,6 +98,7 @@ type state struct {
 type issuerState struct {
 	authserver.State
 	verifier *token.Verifier
+	tokens   *apitoken.Tokens
 	streams  *gate.Streams
 }
 
@@ -203,17 +205,24 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	if err != nil {
 		return nil, fmt.Errorf("reading the revocations of %s: %w", issuer, err)
 	}
+	tokens, err := apitoken.Open(ctx, st.store, prefix, st.log)
+	if err != nil {
+		return nil, fmt.Errorf("reading the bearer tokens of %s: %w", issuer, err)
+	}
 	is := &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
 			Tries: authserver.NewTries(), Registrations: client.NewBudget(), Web: client.NewWeb(),
 		},
 		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
+		tokens:   tokens,
 		streams:  gate.NewStreams(),
 	}
 	revocations.Notify(is.streams.Close)
+	tokens.Notify(is.streams.Close)
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
 	st.tasks.Go(func() { keys.Follow(st.ctx) })
+	st.tasks.Go(func() { tokens.Follow(st.ctx) })
 	st.issuers[issuer] = is
 	return is, nil
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/term"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -22,14 +23,8 @@ const bearerSubject = "bearer"
 // and has none, one is derived from the keys in the store: it is the same after
 // every restart and on every node, and the store holds no copy of it.
 func (s *site) makeTokens() {
-	all := s.resources[0].Scopes
-	for _, r := range s.resources[1:] {
-		for _, scope := range r.Scopes {
-			if !all.Has(scope) {
-				all = append(slices.Clip(all), scope)
-			}
-		}
-	}
+	all := s.allScopes()
+	s.apiTokens = s.issuer.tokens.View(all, preparePlaceholders)
 	for _, t := range s.options.BearerTokens {
 		scopes := all
 		if len(t.Scopes) > 0 {
@@ -49,6 +44,19 @@ func (s *site) makeTokens() {
 	}
 }
 
+// allScopes are the scopes of all resources of the site.
+func (s *site) allScopes() oauth.Scopes {
+	all := s.resources[0].Scopes
+	for _, r := range s.resources[1:] {
+		for _, scope := range r.Scopes {
+			if !all.Has(scope) {
+				all = append(slices.Clip(all), scope)
+			}
+		}
+	}
+	return all
+}
+
 func newStaticToken(secret string, scopes oauth.Scopes) gate.StaticToken {
 	claims := &token.Claims{Scopes: scopes}
 	claims.Subject, claims.ClientID, claims.Scope = bearerSubject, bearerSubject, scopes.String()
@@ -56,11 +64,21 @@ func newStaticToken(secret string, scopes oauth.Scopes) gate.StaticToken {
 	return gate.NewStaticToken(secret, claims)
 }
 
-// isStatic reports whether a token is one of the site's static tokens, which may
-// register service accounts.
-func (s *site) isStatic(presented string) bool {
-	_, ok := gate.FindStatic(s.initial, presented)
-	return ok
+// initialAccess says what a token lets clients register as. A service account is
+// bound neither to some scopes nor to one resource, so a token that is cannot
+// make one.
+func (s *site) initialAccess(presented string) authserver.InitialAccess {
+	claims, ok := gate.FindStatic(s.initial, presented)
+	if !ok {
+		claims, ok = s.apiTokens.FindInitial(presented)
+	}
+	switch {
+	case !ok:
+		return authserver.NoAccess
+	case claims.Audience != "" || !s.allScopes().Within(claims.Scopes):
+		return authserver.PeoplesClients
+	}
+	return authserver.AllClients
 }
 
 // announceToken says where the generated token can be seen. The token itself
@@ -98,6 +116,15 @@ func documentPolicy(r *Registration) client.DocumentPolicy {
 	return client.DocumentPolicy{
 		HostPolicy: hostPolicy(r.MetadataDocuments), Loopback: isSet(r.MetadataDocumentsOnLoopback),
 	}
+}
+
+// registrationPolicy says who may register, and whether an initial access token is
+// needed for it.
+func registrationPolicy(r *Registration) (policy client.HostPolicy, protected bool) {
+	if slices.Equal(r.Dynamic, []string{"token"}) {
+		return client.HostPolicy{}, true
+	}
+	return hostPolicy(r.Dynamic), false
 }
 
 // hostPolicy reads "on", "off" or a list of hosts; nothing means on.

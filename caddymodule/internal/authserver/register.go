@@ -30,6 +30,11 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 			Description: "dynamic client registration is off; ask whoever runs this server for a client_id",
 		}
 	}
+	access := s.initialAccess(r)
+	if s.cfg.ProtectedRegistration && access == NoAccess {
+		respond.CloseUnread(w, r)
+		return nil, s.needInitialAccess(w, "registering needs an initial access token in the Authorization header; ask whoever runs this server for one")
+	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		respond.CloseUnread(w, r)
 		return nil, oauth.InvalidClientMetadata("the Content-Type must be application/json")
@@ -45,23 +50,54 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 	if err := m.Normalize(); err != nil {
 		return nil, err
 	}
-	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) && !s.mayRegisterServiceAccount(r) {
-		// Anybody could otherwise register, get a token and call the upstream
-		// without a person ever having agreed.
-		w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.origin.Host+`"`)
-		return nil, &oauth.Error{
-			Code: "invalid_token", Status: http.StatusUnauthorized,
-			Description: "registering for client_credentials needs an initial access token in the Authorization header",
+	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) && !s.cfg.OpenServiceAccounts {
+		if err := s.mayMakeServiceAccount(w, access); err != nil {
+			return nil, err
 		}
 	}
 	return s.clients.Register(r.Context(), m)
 }
 
-// mayRegisterServiceAccount checks the initial access token (RFC 7591 section 3).
-func (s *Server) mayRegisterServiceAccount(r *http.Request) bool {
-	if s.cfg.OpenServiceAccounts {
-		return true
-	}
+// InitialAccess is what an initial access token lets clients register as.
+type InitialAccess int
+
+// The kinds of initial access tokens.
+const (
+	NoAccess       InitialAccess = iota // it is none
+	PeoplesClients                      // clients that get tokens when a person agrees
+	AllClients                          // service accounts as well
+)
+
+// initialAccess looks at the initial access token of a request (RFC 7591 section
+// 3), if there is one.
+func (s *Server) initialAccess(r *http.Request) InitialAccess {
 	presented, err := oauth.BearerToken(r.Header)
-	return err == nil && s.cfg.InitialAccessToken != nil && s.cfg.InitialAccessToken(presented)
+	if err != nil || s.cfg.InitialAccess == nil {
+		return NoAccess
+	}
+	return s.cfg.InitialAccess(presented)
+}
+
+// mayMakeServiceAccount demands an initial access token that is good for it.
+// Anybody could otherwise register, get a token and call the upstream without a
+// person ever having agreed.
+func (s *Server) mayMakeServiceAccount(w http.ResponseWriter, access InitialAccess) error {
+	switch access {
+	case AllClients:
+		return nil
+	case PeoplesClients:
+		w.Header().Set("WWW-Authenticate", oauth.Challenge{Error: "insufficient_scope"}.String())
+		return &oauth.Error{
+			Code: "insufficient_scope", Status: http.StatusForbidden,
+			Description: "this initial access token is limited to some scopes or to a resource, and a client of client_credentials would not be",
+		}
+	default:
+		return s.needInitialAccess(w, "registering for client_credentials needs an initial access token in the Authorization header")
+	}
+}
+
+// needInitialAccess is the refusal of a registration without a good token.
+func (s *Server) needInitialAccess(w http.ResponseWriter, description string) error {
+	w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.origin.Host+`"`)
+	return &oauth.Error{Code: "invalid_token", Status: http.StatusUnauthorized, Description: description}
 }

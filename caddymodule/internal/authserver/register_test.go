@@ -162,3 +162,52 @@ func TestAPublicClientIsNoServiceAccount(t *testing.T) {
 	a := s.program(request(http.MethodPost, "/register", `{"grant_types":["client_credentials"],"token_endpoint_auth_method":"none"}`))
 	a.refused(t, 400, "invalid_client_metadata")
 }
+
+// A token that some scopes or one resource bound must not become a service account
+// that nothing bounds.
+func TestALimitedTokenMakesNoServiceAccounts(t *testing.T) {
+	s := newSite(t)
+	r := request(http.MethodPost, "/register", `{"grant_types":["client_credentials"]}`)
+	r.Header.Set("Authorization", "Bearer limited-access-token")
+	a := s.program(r)
+	a.refused(t, 403, "insufficient_scope")
+	if got := a.Header.Get("WWW-Authenticate"); got != `Bearer error="insufficient_scope"` {
+		t.Errorf("WWW-Authenticate is %q", got)
+	}
+}
+
+func TestRegistrationCanNeedAnInitialAccessToken(t *testing.T) {
+	s := newSite(t, func(c *authserver.Config) { c.ProtectedRegistration, c.OpenServiceAccounts = true, true })
+	for _, c := range []struct {
+		rule, authorization string
+		status              int
+	}{
+		{"no token", "", http.StatusUnauthorized},
+		{"a wrong token", "Bearer wrong", http.StatusUnauthorized},
+		{"a limited token", "Bearer limited-access-token", http.StatusCreated},
+		{"a token", "Bearer initial-access-token", http.StatusCreated},
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			r := request(http.MethodPost, "/register", inspectorBody)
+			if c.authorization != "" {
+				r.Header.Set("Authorization", c.authorization)
+			}
+			a := s.program(r)
+			if c.status == http.StatusCreated {
+				if a.StatusCode != c.status {
+					t.Errorf("%d %v", a.StatusCode, a.fields)
+				}
+				return
+			}
+			a.refused(t, c.status, "invalid_token")
+			if got := a.Header.Get("WWW-Authenticate"); got != `Bearer realm="mcp.example.com"` {
+				t.Errorf("WWW-Authenticate is %q", got)
+			}
+			if got := a.text("error_description"); !strings.Contains(got, "ask whoever runs this server for one") {
+				t.Errorf("the description is %q", got)
+			}
+		})
+	}
+	// Service accounts come in by the same door.
+	s.program(request(http.MethodPost, "/register", `{"grant_types":["client_credentials"]}`)).refused(t, 401, "invalid_token")
+}

@@ -71,10 +71,12 @@ type Config struct {
 	AlwaysAsk bool
 
 	// OpenServiceAccounts lets everyone register clients of the
-	// client_credentials grant. InitialAccessToken reports whether a token
-	// allows it otherwise (RFC 7591 section 3).
-	OpenServiceAccounts bool
-	InitialAccessToken  func(token string) bool
+	// client_credentials grant. ProtectedRegistration lets nobody register any
+	// client without an initial access token (RFC 7591 section 3).
+	OpenServiceAccounts, ProtectedRegistration bool
+
+	// InitialAccess says what an initial access token lets clients register as.
+	InitialAccess func(token string) InitialAccess
 
 	// PKCEPlain accepts the challenge method "plain".
 	PKCEPlain bool

@@ -110,8 +110,12 @@ func defaultConfig() authserver.Config {
 			},
 			{ID: robotID, Name: "Robot", GrantTypes: []string{oauth.GrantClientCredentials}, Secret: plainSecret("robot-secret")},
 		},
-		InitialAccessToken: func(token string) bool { return token == "initial-access-token" },
-		OAuth:              true, SignIn: true, LandingPage: true,
+		InitialAccess: func(token string) authserver.InitialAccess {
+			return map[string]authserver.InitialAccess{
+				"initial-access-token": authserver.AllClients, "limited-access-token": authserver.PeoplesClients,
+			}[token]
+		},
+		OAuth: true, SignIn: true, LandingPage: true,
 		ClientIP: func(r *http.Request) string { return r.RemoteAddr },
 	}
 }

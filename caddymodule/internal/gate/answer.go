@@ -58,9 +58,15 @@ func (a *Answer) watchStream() {
 	}
 	a.stream = true
 	a.streams.add(a.grantID, a)
-	if v := a.gate.cfg.Verifier; v != nil && a.grantID != "" && v.Revoked(a.grantID) {
+	if a.grantID != "" && a.gate.revoked(a.grantID) {
 		a.cancel()
 	}
+}
+
+// revoked reports whether what a request was let through with has been revoked
+// meanwhile.
+func (g *Gate) revoked(grantID string) bool {
+	return g.cfg.Verifier != nil && g.cfg.Verifier.Revoked(grantID) || g.cfg.APITokens != nil && g.cfg.APITokens.Revoked(grantID)
 }
 
 // Close ends what the answer holds, however the handlers behind the gate ended.

@@ -106,17 +106,36 @@ func (g *Gate) authenticate(r *http.Request, res *guarded) (*token.Claims, error
 	presented, err := oauth.BearerToken(r.Header)
 	if errors.Is(err, oauth.ErrNoCredentials) {
 		if claims, ok := g.queryToken(r); ok {
-			return g.inScope(claims, res)
+			return g.admit(claims, res)
 		}
 		return nil, ErrMissing
 	}
 	if err != nil {
 		return nil, err
 	}
-	if claims, ok := FindStatic(g.cfg.Static, presented); ok {
-		return g.inScope(claims, res)
+	if claims, ok := g.findStatic(presented); ok {
+		return g.admit(claims, res)
 	}
 	return g.verify(r.Context(), presented, res)
+}
+
+// findStatic returns the claims of a token that is no access token: one of the
+// configuration, or one that was made by command.
+func (g *Gate) findStatic(presented string) (*token.Claims, bool) {
+	claims, ok := FindStatic(g.cfg.Static, presented)
+	if !ok && g.cfg.APITokens != nil {
+		return g.cfg.APITokens.Find(presented)
+	}
+	return claims, ok
+}
+
+// admit demands that a static token is good for the resource. Most of them are for
+// all.
+func (g *Gate) admit(claims *token.Claims, res *guarded) (*token.Claims, error) {
+	if claims.Audience != "" && !slices.Contains(res.audiences, claims.Audience) {
+		return nil, ErrAudience
+	}
+	return g.inScope(claims, res)
 }
 
 func (g *Gate) verify(ctx context.Context, presented string, res *guarded) (*token.Claims, error) {
@@ -147,7 +166,7 @@ func (g *Gate) queryToken(r *http.Request) (*token.Claims, bool) {
 	if len(values) != 1 {
 		return nil, false
 	}
-	return FindStatic(g.cfg.Static, values[0])
+	return g.findStatic(values[0])
 }
 
 // refusalBody is the JSON that goes with a refusal, for people who debug.

@@ -34,6 +34,10 @@ type Config struct {
 	// Static are the static bearer tokens.
 	Static []StaticToken
 
+	// APITokens are the bearer tokens that are made by command; nil to refuse
+	// them.
+	APITokens APITokens
+
 	// QueryToken accepts a static token in the query parameter "token".
 	QueryToken bool
 
@@ -69,6 +73,17 @@ type Verifier interface {
 
 	// Revoked reports whether a grant has been revoked.
 	Revoked(grantID string) bool
+}
+
+// APITokens knows the bearer tokens that an operator makes by command
+// (apitoken.View). It is asked in each request and uses nothing but memory.
+type APITokens interface {
+	// Find returns the claims of a token. They are shared between requests.
+	Find(presented string) (*token.Claims, bool)
+
+	// Revoked reports whether the grant id in claims is that of a token which
+	// is no more.
+	Revoked(id string) bool
 }
 
 // Gate checks the requests of one site. It is safe for concurrent use.

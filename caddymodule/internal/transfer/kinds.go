@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
@@ -24,6 +25,9 @@ type Summary struct {
 	// client assertions that were used.
 	Documents  int `json:"documents"`
 	Assertions int `json:"assertions"`
+
+	// APITokens are bearer tokens that were made by command.
+	APITokens int `json:"api_tokens"`
 
 	Grants   int `json:"grants"`
 	Sessions int `json:"sessions"`
@@ -43,6 +47,7 @@ const (
 	kindClient  kind = "client"
 	kindDoc     kind = "document"
 	kindUsed    kind = "assertion"
+	kindToken   kind = "apitoken"
 	kindGrant   kind = "grant"
 	kindSession kind = "session"
 	kindSignIn  kind = "signin"
@@ -64,6 +69,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Documents++
 	case kindUsed:
 		s.Assertions++
+	case kindToken:
+		s.APITokens++
 	case kindGrant:
 		s.Grants++
 	case kindSession:
@@ -93,7 +100,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindDoc, kindUsed, kindGrant, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindDoc, kindUsed, kindToken, kindGrant, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -128,6 +135,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = client.DocumentVersion, client.CheckDocument(name, value)
 	case kindUsed:
 		known, err = client.AssertionVersion, client.CheckAssertion(name, value)
+	case kindToken:
+		known, err = apitoken.RecordVersion, apitoken.CheckRecord(name, value)
 	case kindGrant:
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
 	case kindSession:
@@ -159,6 +168,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm while the document can be fetched; otherwise the app has to be connected again"
 	case k == kindUsed:
 		return "it does no harm after an hour; until then, an assertion could be used twice"
+	case k == kindToken:
+		return "restore a backup, or make a new token of that name: this one is refused"
 	case k == kindSignIn:
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindSession:
