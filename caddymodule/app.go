@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 )
 
 // App is what the sites of a configuration share: the issuers, their stores and
@@ -25,7 +27,8 @@ type App struct {
 	// does, so the first request builds them when Start has not yet.
 	build func() error
 
-	stores *holding
+	stores  *holding
+	metrics *metrics.Metrics
 }
 
 // CaddyModule returns the Caddy module information.
@@ -40,6 +43,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	a.build = sync.OnceValue(a.buildSites)
 	a.stores = new(holding)
+	if err := a.provisionMetrics(ctx); err != nil {
+		return err
+	}
 	var err error
 	if a.options, err = a.resolved(); err != nil {
 		return err
@@ -77,6 +83,9 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup lets go of the stores. It also runs when Provision failed.
 func (a *App) Cleanup() error {
+	if a.metrics != nil {
+		releaseMetrics()
+	}
 	if a.stores == nil {
 		return nil
 	}

@@ -177,6 +177,7 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg.InitialAccess = s.initialAccess
 	if len(s.options.Users) > 0 {
 		cfg.Password = newLocalUsers(s.options.Users)
+		b.app.metrics.ExpectLogins(localProvider)
 	}
 	if err := b.addLogins(s, &cfg); err != nil {
 		return nil, err
@@ -200,7 +201,7 @@ func (s *site) serverConfig() authserver.Config {
 		PKCEPlain: isSet(o.PKCEPlain), Static: s.static, SignIn: s.signsIn(),
 		LandingPage: o.LandingPage == nil || *o.LandingPage,
 		Accent:      o.UI.Accent, HelpURL: o.UI.HelpURL,
-		ClientIP: clientIP, Log: s.handler.log,
+		ClientIP: clientIP, Metrics: s.handler.app.metrics, Log: s.handler.log,
 	}
 }
 

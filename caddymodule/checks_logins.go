@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -128,6 +129,10 @@ func (b *builder) cleared(s *site, l *HeaderLogin) bool {
 func (b *builder) addLogins(s *site, cfg *authserver.Config) error {
 	cfg.Allow = s.options.Allow.policy()
 	for _, m := range s.logins {
+		b.app.metrics.ExpectLogins(m.LoginID())
+		if l, ok := m.(*OIDCLogin); ok {
+			l.config.Transport = b.app.metrics.Transport(l.ID, http.DefaultTransport)
+		}
 		method, err := m.Method()
 		if err != nil {
 			return fmt.Errorf("login %s: %w", m.LoginID(), err)

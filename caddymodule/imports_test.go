@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/apitoken", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/respond",
-		"caddymodule/internal/transfer",
+		"caddymodule/internal/transfer", "caddymodule/internal/metrics",
 	},
 	"caddymodule/login":                      {},
 	"caddymodule/login/oidclogin":            {"caddymodule/login"},
@@ -58,12 +58,16 @@ var allowed = map[string][]string{
 		"caddymodule/internal/apitoken", "caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
 	},
-	"caddymodule/internal/gate":             {"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/respond"},
+	"caddymodule/internal/metrics":             {"caddymodule/store"},
+	"caddymodule/internal/metrics/metricstest": {"caddymodule/internal/metrics"},
+	"caddymodule/internal/gate": {
+		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/respond", "caddymodule/internal/metrics",
+	},
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/grant", "caddymodule/internal/bounded", "caddymodule/internal/respond",
-		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login",
+		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login", "caddymodule/internal/metrics",
 	},
 	"mcpbackend":        {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample", "mcpbackend/server"},
 	"mcpbackend/bugs":   {},
@@ -95,6 +99,9 @@ func TestImportDirections(t *testing.T) {
 			}
 			if strings.HasPrefix(imported, "github.com/caddyserver/") && !slices.Contains(mayImportCaddy, pkg) {
 				t.Errorf("%s imports %s, but must not know Caddy", pkg, imported)
+			}
+			if strings.HasPrefix(imported, "github.com/prometheus/") && !strings.HasPrefix(pkg, "caddymodule/internal/metrics") {
+				t.Errorf("%s imports %s, but must not know how things are counted", pkg, imported)
 			}
 			if pkg == "caddymodule/internal/oauth" && strings.Contains(imported, ".") {
 				t.Errorf("%s imports %s, but uses the standard library only", pkg, imported)

@@ -41,6 +41,7 @@ type machine struct {
 	log   string // file of everything that is logged
 	ports []any  // for %[1]d and so on in Caddyfiles; nothing listens at the last one
 	admin string // address of the admin endpoint; "" for none
+	taken int    // how often the metrics were taken before; other tests provision and clean nothing up
 	http  *http.Client
 }
 
@@ -55,6 +56,7 @@ func (m *machine) withAdmin() *machine {
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), ports: freePorts(t, 4)}
+	m.taken, _ = processMetrics.References(metricsKey)
 	m.log = filepath.Join(m.dir, "caddy.log")
 	m.http = &http.Client{
 		Timeout: 20 * time.Second,
@@ -75,8 +77,17 @@ func newMachine(t *testing.T) *machine {
 			t.Errorf("the store %v is still open after the end", key)
 			return true
 		})
+		if n := m.metricsTaken(); n != 0 {
+			t.Errorf("the metrics are still taken %d times after the end", n)
+		}
 	})
 	return m
+}
+
+// metricsTaken is how often this machine has taken the metrics.
+func (m *machine) metricsTaken() int {
+	n, _ := processMetrics.References(metricsKey)
+	return n - m.taken
 }
 
 // freePorts returns different ports on which nothing listens.

@@ -150,7 +150,7 @@ func (s *site) makeGate(st *state) {
 		Resources: s.resources, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
-		Streams: s.issuer.streams, Cookies: authserver.CookieNames,
+		Streams: s.issuer.streams, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
 	}
 	if s.takesAPITokens() {
 		cfg.APITokens = s.apiTokens

@@ -6,6 +6,8 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
@@ -90,7 +93,12 @@ type state struct {
 	// others are the keys of authorization servers of somebody else.
 	others *external.Directory
 
-	mu      sync.Mutex
+	metrics *metrics.Metrics
+	census  *metrics.Census
+	unlist  func() // takes the state out of the metrics
+
+	making  sync.Mutex // of issuers
+	mu      sync.Mutex // of the map
 	issuers map[string]*issuerState
 }
 
@@ -109,7 +117,9 @@ func openState(m StoreModule) (caddy.Destructor, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	st := &state{store: s, log: newRunningLog(), ctx: ctx, cancel: cancel, issuers: map[string]*issuerState{}}
+	st := &state{log: newRunningLog(), ctx: ctx, cancel: cancel, metrics: takeMetrics(), issuers: map[string]*issuerState{}}
+	st.store = st.metrics.Store(s, m.CaddyModule().ID.Name())
+	st.census = metrics.NewCensus(st.store, st.prefixes)
 	st.others = external.NewDirectory(st.log)
 	if w, ok := s.(interface{ Warnings() []string }); ok {
 		for _, warning := range w.Warnings() {
@@ -118,14 +128,25 @@ func openState(m StoreModule) (caddy.Destructor, error) {
 	}
 	st.tasks.Go(st.sweep)
 	st.tasks.Go(st.watchExit)
+	st.tasks.Go(func() { st.census.Follow(ctx) })
+	st.unlist = st.metrics.AddSource(st.snapshot)
 	return st, nil
 }
 
 // Destruct implements caddy.Destructor: no configuration uses the store any more.
 func (st *state) Destruct() error {
+	st.unlist()
+	releaseMetrics()
 	st.cancel()
 	st.tasks.Wait()
 	return st.store.Close()
+}
+
+// known are the issuers at the moment.
+func (st *state) known() []*issuerState {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Collect(maps.Values(st.issuers))
 }
 
 // sweep removes what has expired, away from any request.
@@ -142,11 +163,9 @@ func (st *state) sweep() {
 					st.log.Warn("could not remove expired records", zap.Error(err))
 				}
 			}
-			st.mu.Lock()
-			for _, is := range st.issuers {
+			for _, is := range st.known() {
 				is.Revocations.Sweep()
 			}
-			st.mu.Unlock()
 		}
 	}
 }
@@ -172,11 +191,9 @@ func (st *state) watchExit() {
 			case deadline.IsZero():
 				deadline = now.Add(exitGrace)
 			case now.After(deadline):
-				st.mu.Lock()
-				for _, is := range st.issuers {
+				for _, is := range st.known() {
 					is.streams.CloseAll()
 				}
-				st.mu.Unlock()
 			}
 		}
 	}
@@ -185,12 +202,15 @@ func (st *state) watchExit() {
 // issuer returns the state of an issuer, made at its first use, with its keys
 // kept as the configuration says.
 func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
+	st.making.Lock()
+	defer st.making.Unlock()
 	ctx, cancel := context.WithTimeout(st.ctx, openTimeout)
 	defer cancel()
 	cfg.Log = st.log
-	if is, ok := st.issuers[issuer]; ok {
+	st.mu.Lock()
+	is, ok := st.issuers[issuer]
+	st.mu.Unlock()
+	if ok {
 		if err := is.Keys.Configure(ctx, cfg); err != nil {
 			return nil, fmt.Errorf("keys of %s: %w", issuer, err)
 		}
@@ -209,7 +229,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	if err != nil {
 		return nil, fmt.Errorf("reading the bearer tokens of %s: %w", issuer, err)
 	}
-	is := &issuerState{
+	is = &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
 			Tries: authserver.NewTries(), Registrations: client.NewBudget(), Web: client.NewWeb(),
@@ -223,7 +243,9 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
 	st.tasks.Go(func() { keys.Follow(st.ctx) })
 	st.tasks.Go(func() { tokens.Follow(st.ctx) })
+	st.mu.Lock()
 	st.issuers[issuer] = is
+	st.mu.Unlock()
 	return is, nil
 }
 

@@ -16,6 +16,8 @@ import (
 // describes a store; the app opens it when the configuration starts, and keeps
 // it open while any configuration uses it.
 type StoreModule interface {
+	caddy.Module
+
 	// Identity says which store this is. Two modules with the same identity
 	// share one open store, also across reloads of the configuration.
 	Identity() string

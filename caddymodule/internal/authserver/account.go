@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
@@ -159,15 +160,20 @@ func (s *Server) removeApp(r *http.Request, current *session, id string) (*pages
 	if err != nil {
 		return nil, err
 	}
+	if g.Revoked.IsZero() {
+		s.cfg.Metrics.Revoked(metrics.ByUser, 1)
+	}
 	s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
 	c, err := s.recall(r, g)
 	if err != nil {
 		return nil, err
 	}
 	if s.remembers(c, g.Code.RedirectURI) {
-		if err := s.grants.RevokeAllFor(r.Context(), current.User.Subject, func(other *grant.Grant) bool {
+		others, err := s.grants.RevokeAllFor(r.Context(), current.User.Subject, func(other *grant.Grant) bool {
 			return consentKeyOf(other) == consentKeyOf(g)
-		}); err != nil {
+		})
+		s.cfg.Metrics.Revoked(metrics.ByUser, others)
+		if err != nil {
 			return nil, err
 		}
 	}

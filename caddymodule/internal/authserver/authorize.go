@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
@@ -30,11 +31,11 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		if err := s.authorize(w, r); err != nil {
-			s.fail(w, r, err)
+			s.failAuthorization(w, r, err)
 		}
 	case http.MethodPost:
 		if err := s.decide(w, r); err != nil {
-			s.fail(w, r, err)
+			s.failAuthorization(w, r, err)
 		}
 	default:
 		refuseMethod(w, r, http.MethodGet, http.MethodPost)
@@ -100,6 +101,7 @@ type redirectableError struct {
 func (e *redirectableError) Error() string { return e.refusal.Error() }
 
 func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
+	s.cfg.Metrics.Authorization(refusalOutcome(e.refusal))
 	s.cfg.Log.Info("refused an authorization request",
 		zap.String("error", e.refusal.Code), zap.String("reason", e.refusal.Description))
 	sendBack(w, e.redirectURI, oauth.AuthorizationResponse{
@@ -122,7 +124,11 @@ func sendBack(w http.ResponseWriter, redirectURI string, answer oauth.Authorizat
 func (s *Server) request(r *http.Request, p *params) (*transaction, *client.Client, error) {
 	sealed := p.get(paramContinue)
 	if sealed == "" {
-		return s.newRequest(r, p)
+		tx, c, err := s.newRequest(r, p)
+		if err == nil {
+			s.cfg.Metrics.Authorization(metrics.AuthorizationStarted)
+		}
+		return tx, c, err
 	}
 	tx, err := s.seal.open(sealed, forAuthorize, s.cookies.browser(r))
 	if err != nil {

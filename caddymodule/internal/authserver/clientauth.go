@@ -168,6 +168,9 @@ const (
 func (s *Server) mayDiscover(r *http.Request) bool {
 	peer := s.cfg.ClientIP(r)
 	attempt, _ := s.documents.begin(peerKey(peer), peer)
+	if attempt == nil {
+		s.cfg.Metrics.RateLimited("document")
+	}
 	return attempt != nil
 }
 
@@ -209,6 +212,7 @@ func (s *Server) checkSecret(r *http.Request, c *client.Client, secrets []string
 	// Only wrong secrets count, and only afterwards: a busy client asks for many
 	// tokens at once.
 	if wait := s.secrets.wait(account, peer); wait > 0 {
+		s.cfg.Metrics.RateLimited("client_secret")
 		return oauth.TooManyRequests("too many wrong client secrets", int(wait/time.Second)+1)
 	}
 	for _, secret := range secrets {

@@ -9,6 +9,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
@@ -98,6 +99,7 @@ func (s *Server) permit(r *http.Request, tx *transaction, c *client.Client, curr
 	if err := s.clients.Touch(r.Context(), c); err != nil {
 		return "", unavailable(err)
 	}
+	s.cfg.Metrics.Authorization(metrics.AuthorizationAllowed)
 	return code, nil
 }
 
@@ -112,6 +114,7 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request, f *form, c *client
 			return err
 		}
 	}
+	s.cfg.Metrics.Authorization(metrics.AuthorizationDenied)
 	denied := oauth.AccessDenied()
 	s.handOff(w, r, f.tx, c, pages.Handoff{Denied: true},
 		oauth.AuthorizationResponse{Error: denied.Code, ErrorDescription: denied.Description})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -98,10 +99,13 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	}
 	try, wait := s.logins.begin(username, s.cfg.ClientIP(r))
 	if wait > 0 {
+		s.cfg.Metrics.Login(metrics.LocalProvider, metrics.LoginLimited)
+		s.cfg.Metrics.RateLimited("login")
 		s.cfg.Log.Warn("sign-in held back", zap.Duration("wait", wait))
 		return again(pages.Login{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := s.authenticate(r, username, password)
+	s.countPassword(err)
 	switch {
 	case errors.Is(err, login.ErrDenied):
 		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.left()))

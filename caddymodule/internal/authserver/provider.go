@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -116,6 +117,7 @@ func (s *Server) unanswered(w http.ResponseWriter, r *http.Request, tx *transact
 	if !errors.Is(err, login.ErrUnreachable) {
 		return s.unbelieved(l, err)
 	}
+	s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 	s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
 	return s.showLogin(w, r, tx, c, pages.Login{Failure: pages.LoginOutage, Provider: l.Label})
 }
@@ -123,6 +125,7 @@ func (s *Server) unanswered(w http.ResponseWriter, r *http.Request, tx *transact
 // unbelieved is the page for an answer that proves nothing. The reason is for the
 // log only.
 func (s *Server) unbelieved(l *Redirect, err error) error {
+	s.cfg.Metrics.Login(l.ID, metrics.LoginFailed)
 	s.cfg.Log.Warn("a sign-in at a provider failed", zap.String("login", l.ID), zap.Error(err))
 	e := page(pages.LoginFailed, http.StatusForbidden, "the answer of the provider was refused; the log of the server says why")
 	e.provider = l.Label
@@ -170,15 +173,19 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	peer := s.cfg.ClientIP(r)
 	try, wait := s.callbacks.begin(peer, peer)
 	if wait > 0 {
+		s.cfg.Metrics.Login(l.ID, metrics.LoginLimited)
+		s.cfg.Metrics.RateLimited("callback")
 		return s.afterFailure(w, r, &tx, pages.Login{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := l.Login.Finish(r.Context(), a, answer)
 	switch {
 	case errors.Is(err, login.ErrCancelled):
 		try.succeeded()
+		s.cfg.Metrics.Login(l.ID, metrics.LoginCancelled)
 		return s.cancelled(w, r, &tx)
 	case errors.Is(err, login.ErrUnreachable):
 		try.succeeded()
+		s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 		s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
 		return s.afterFailure(w, r, &tx, pages.Login{Failure: pages.LoginOutage, Provider: l.Label})
 	case err != nil:

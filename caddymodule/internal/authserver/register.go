@@ -14,6 +14,7 @@ import (
 // serveRegister is the registration endpoint (RFC 7591 section 3).
 func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request) {
 	info, err := s.register(w, r)
+	s.countRegistration(err)
 	if err != nil {
 		s.refuse(w, r, err)
 		return

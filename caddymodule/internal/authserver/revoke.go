@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
@@ -42,15 +43,20 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// A failure of the store must not look like success (section 2.2.1).
-	if err := s.grants.RevokeRefreshToken(r.Context(), presented, c.ID); err != nil {
+	revoked, err := s.grants.RevokeRefreshToken(r.Context(), presented, c.ID)
+	if err != nil {
 		return err
+	}
+	if revoked {
+		s.cfg.Metrics.Revoked(metrics.ByClient, 1)
 	}
 	claims, err := s.verifier.Verify(r.Context(), presented)
 	if errors.Is(err, token.ErrUnavailable) {
 		return err
 	}
 	// A revocation that failed half-way is repeated by a client that got 503.
-	if err != nil && !errors.Is(err, token.ErrRevoked) || claims.ClientID != c.ID {
+	again := errors.Is(err, token.ErrRevoked)
+	if err != nil && !again || claims.ClientID != c.ID {
 		return nil
 	}
 	if err := s.grants.Revoke(r.Context(), claims.GrantID); err != nil {
@@ -59,6 +65,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	// Tokens of the client_credentials grant have no record of their own.
 	if err := s.revoker.Add(r.Context(), claims.GrantID); err != nil {
 		return err
+	}
+	if !again {
+		s.cfg.Metrics.Revoked(metrics.ByClient, 1)
 	}
 	s.cfg.Log.Info("token revoked", zap.String("client_id", c.ID))
 	return nil

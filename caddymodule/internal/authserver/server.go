@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -103,6 +104,9 @@ type Config struct {
 	// web server knows them.
 	ClientIP func(*http.Request) string
 
+	// Metrics count what the server does; nil for nobody.
+	Metrics *metrics.Metrics
+
 	Log *zap.Logger
 }
 
@@ -168,7 +172,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.clients = client.NewDirectory(st.Store, st.Prefix, client.Config{
 		Configured: cfg.Clients, Policy: cfg.Registration, ExpireAfter: cfg.ClientLifetime,
 		Budget: st.Registrations, Trusted: !cfg.OpenServiceAccounts,
-		Documents: cfg.Documents, Web: st.Web, Log: cfg.Log,
+		Documents: cfg.Documents, Web: st.Web, Discovered: cfg.discovered, Log: cfg.Log,
 	})
 	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
 	s.seal = newSealer(st.Keys.Derive("authorization request"))

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
@@ -98,6 +99,7 @@ func (s *Server) known(ctx context.Context, id login.Identity) (login.Identity, 
 // welcome signs somebody in who has just proven who they are.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) (*session, error) {
 	if !s.cfg.Allow.admits(user) {
+		s.cfg.Metrics.Login(user.Provider, metrics.LoginNotAllowed)
 		s.cfg.Log.Warn("no line 'allow' fits the user", zap.String("user", user.Subject), zap.String("provider", user.Provider))
 		return nil, s.turnedAway(tx, user)
 	}
@@ -107,6 +109,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction
 		return nil, unavailable(err)
 	}
 	s.cookies.set(w, s.cookies.sessionName(), cookie, s.cfg.SessionLifetime)
+	s.cfg.Metrics.Login(user.Provider, metrics.LoginOK)
 	s.cfg.Log.Info("signed in", zap.String("user", user.Subject), zap.String("provider", user.Provider))
 	id, _ := s.sessions.id(cookie)
 	return &session{ID: id, User: user, Since: time.Now()}, nil

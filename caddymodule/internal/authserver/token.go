@@ -74,7 +74,8 @@ type tokenResponse struct {
 
 // serveToken is the token endpoint (RFC 6749 section 3.2).
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
-	answer, err := s.token(w, r)
+	answer, kind, err := s.token(w, r)
+	s.countToken(kind, err)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -83,15 +84,22 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	respond.JSON(w, http.StatusOK, answer)
 }
 
-func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, error) {
+// token answers a token request. It comes with its grant type, or nil when there
+// is none.
+func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, *grantType, error) {
 	p, err := formParams(w, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kind, err := findGrantType(p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	answer, err := s.issue(r, p, kind)
+	return answer, kind, err
+}
+
+func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenResponse, error) {
 	creds, err := readCredentials(r, p)
 	if err != nil {
 		return nil, err
@@ -184,13 +192,17 @@ func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantT
 	}, nil
 }
 
+// asRefusal is what a client is told. What is no refusal is a fault of the store.
+func asRefusal(err error) *oauth.Error {
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok {
+		return refusal
+	}
+	return oauth.TemporarilyUnavailable(err)
+}
+
 // refuse answers a token, revocation or registration request that failed.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var refusal *oauth.Error
-	if !errors.As(err, &refusal) {
-		// What is no refusal is a fault of the store.
-		refusal = oauth.TemporarilyUnavailable(err)
-	}
+	refusal := asRefusal(err)
 	log := s.cfg.Log.With(zap.String("path", r.URL.Path), zap.String("error", refusal.Code))
 	switch {
 	case refusal.Status >= http.StatusInternalServerError:

@@ -53,6 +53,10 @@ type Config struct {
 	// Web is what is known of documents and keys on the web; nil for nothing.
 	Web *Web
 
+	// Discovered is told of each document of a stranger that was fetched, with
+	// the reason when it was refused; nil for nobody.
+	Discovered func(error)
+
 	// Log gets the reasons why documents are refused; nil for no log.
 	Log *zap.Logger
 
@@ -81,6 +85,9 @@ func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
+	}
+	if cfg.Discovered == nil {
+		cfg.Discovered = func(error) {}
 	}
 	d := &Directory{
 		store: s, prefix: prefix + "client/", documents: prefix + "document/", assertions: prefix + "assertion/",

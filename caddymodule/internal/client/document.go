@@ -169,6 +169,9 @@ func (d *Directory) webKey(uri string) string { return fmt.Sprint(int(d.reach(ur
 // unless its owner says that it is gone for good.
 func (d *Directory) fetchDocument(ctx context.Context, id, key string, last *document) (*Client, error) {
 	got, err := d.cfg.Web.fetcher.Get(ctx, d.reach(id), id, func(body []byte) (any, error) { return newDocument(id, body) })
+	if last == nil {
+		d.cfg.Discovered(err)
+	}
 	switch {
 	case errors.Is(err, outbound.ErrGone) && last != nil:
 		if err := d.forget(ctx, id, key); err != nil {

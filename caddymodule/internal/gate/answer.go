@@ -31,6 +31,7 @@ type Answer struct {
 	grantID string
 	cancel  context.CancelFunc
 	stream  bool // the answer is an event stream, and registered
+	sse     bool // the request is for one of the HTTP+SSE transport (MCP 2024-11-05)
 
 	wroteHeader bool
 	discard     bool // of a body that belongs to a replaced status
@@ -44,6 +45,7 @@ func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string, claim
 	ctx, cancel := context.WithCancel(r.Context())
 	r = r.WithContext(ctx)
 	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, cancel: cancel}
+	a.sse = r.Method == http.MethodGet && strings.HasSuffix(path, "/sse")
 	if claims != nil {
 		a.grantID = claims.GrantID
 	}
@@ -109,7 +111,7 @@ func (a *Answer) WriteHeader(status int) {
 	if status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
 		a.watchStream()
 		prefix, ok := a.strippedPrefix()
-		if a.request.Method == http.MethodGet && (ok || strings.HasSuffix(a.path, "/sse")) {
+		if a.request.Method == http.MethodGet && (ok || a.sse) {
 			a.event = &endpointRewriter{prefix: prefix}
 			h.Del("Content-Length")
 		}

@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 )
 
 // BenchmarkCheck is what the gate costs a request whose token is known.
 func BenchmarkCheck(b *testing.B) {
-	d := newDoor(b)
+	d := newDoor(b, func(c *gate.Config) { c.Metrics = metrics.New() })
 	r := request("POST", "/mcp", "Authorization", "Bearer "+d.mint("/mcp", "mcp"), "Content-Type", "application/json",
 		"Accept", "application/json, text/event-stream", "Mcp-Session-Id", "1234", "User-Agent", "bench", "Cookie", "a=b; __Host-mcp_session=c")
 	header := r.Header.Clone()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -74,20 +76,53 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*toke
 	if res == nil {
 		return nil, g.notFound(w, r)
 	}
-	claims, err := g.authenticate(r, res)
+	claims, err := g.counted(r, res)
 	switch {
+	case err == nil:
+		return claims, nil
 	case errors.Is(err, ErrMissing):
 		return nil, g.refuse(w, r, http.StatusUnauthorized, res.missing, err)
 	case errors.Is(err, ErrScope):
 		return nil, g.refuse(w, r, http.StatusForbidden, res.forbidden(claims.Scopes), err)
 	case errors.Is(err, token.ErrUnavailable):
 		return nil, g.unavailable(w, r, err)
-	case err != nil:
-		return nil, g.refuse(w, r, http.StatusUnauthorized, res.invalid, err)
-	case !g.originAllowed(r.Header):
-		return nil, g.refuse(w, r, http.StatusForbidden, "", ErrOrigin)
+	case errors.Is(err, ErrOrigin):
+		return nil, g.refuse(w, r, http.StatusForbidden, "", err)
 	}
-	return claims, nil
+	return nil, g.refuse(w, r, http.StatusUnauthorized, res.invalid, err)
+}
+
+// counted checks the token and the origin of a request, and counts the outcome.
+func (g *Gate) counted(r *http.Request, res *guarded) (*token.Claims, error) {
+	begin := time.Now()
+	claims, err := g.authenticate(r, res)
+	if err == nil && !g.originAllowed(r.Header) {
+		err = ErrOrigin
+	}
+	if !g.cfg.Omit {
+		g.cfg.Metrics.Checked(outcome(err), time.Since(begin))
+	}
+	return claims, err
+}
+
+// outcome is what metrics call the reason for a refusal.
+func outcome(err error) metrics.Check {
+	if err == nil {
+		return metrics.CheckOK
+	}
+	for _, o := range []struct {
+		reason error
+		check  metrics.Check
+	}{
+		{ErrMissing, metrics.CheckMissing}, {token.ErrExpired, metrics.CheckExpired}, {token.ErrRevoked, metrics.CheckRevoked},
+		{ErrAudience, metrics.CheckAudience}, {ErrScope, metrics.CheckScope}, {ErrOrigin, metrics.CheckOrigin},
+		{token.ErrUnavailable, metrics.CheckUnavailable},
+	} {
+		if errors.Is(err, o.reason) {
+			return o.check
+		}
+	}
+	return metrics.CheckMalformed
 }
 
 // isPreflight reports whether the request is a CORS preflight. It carries no

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -61,6 +62,9 @@ type Config struct {
 
 	// ForwardHeaders are the headers that tell the upstream who is calling.
 	ForwardHeaders []string
+
+	// Metrics count what comes out of checks; nil for nobody.
+	Metrics *metrics.Metrics
 }
 
 // Verifier checks access tokens: those of this server (token.Verifier) or of

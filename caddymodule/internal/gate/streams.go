@@ -8,6 +8,8 @@ import "sync"
 type Streams struct {
 	mu      sync.Mutex
 	byGrant map[string]map[*Answer]struct{}
+	all     int
+	sse     int // of them, in the HTTP+SSE transport
 }
 
 // NewStreams returns an empty registry.
@@ -20,12 +22,21 @@ func (s *Streams) add(grantID string, a *Answer) {
 		s.byGrant[grantID] = map[*Answer]struct{}{}
 	}
 	s.byGrant[grantID][a] = struct{}{}
+	s.count(a, 1)
+}
+
+func (s *Streams) count(a *Answer, change int) {
+	s.all += change
+	if a.sse {
+		s.sse += change
+	}
 }
 
 func (s *Streams) remove(grantID string, a *Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byGrant[grantID], a)
+	s.count(a, -1)
 	if len(s.byGrant[grantID]) == 0 {
 		delete(s.byGrant, grantID)
 	}
@@ -51,13 +62,10 @@ func (s *Streams) CloseAll() {
 	}
 }
 
-// Len returns how many streams are open.
-func (s *Streams) Len() int {
+// Len returns how many streams are open: those of the streamable HTTP transport,
+// and those of the HTTP+SSE transport before it (MCP 2024-11-05).
+func (s *Streams) Len() (streamable, sse int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for _, answers := range s.byGrant {
-		n += len(answers)
-	}
-	return n
+	return s.all - s.sse, s.sse
 }

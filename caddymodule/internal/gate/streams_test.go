@@ -38,8 +38,8 @@ func TestRevokingAGrantEndsItsStreamsOnly(t *testing.T) {
 	second, finishSecond := streamOf(t, g, "one", "text/event-stream; charset=utf-8")
 	other, finishOther := streamOf(t, g, "two", "text/event-stream")
 	plain, finishPlain := streamOf(t, g, "one", "application/json")
-	if n := streams.Len(); n != 3 {
-		t.Errorf("%d streams are known, want 3", n)
+	if n, sse := streams.Len(); n != 3 || sse != 0 {
+		t.Errorf("%d and %d streams are known, want 3 and none", n, sse)
 	}
 	streams.Close("one")
 	streams.Close("nobody's")
@@ -56,7 +56,7 @@ func TestRevokingAGrantEndsItsStreamsOnly(t *testing.T) {
 	for _, finish := range []func(){finishFirst, finishSecond, finishOther, finishPlain} {
 		finish()
 	}
-	if n := streams.Len(); n != 0 {
-		t.Errorf("%d streams are still known", n)
+	if n, sse := streams.Len(); n != 0 || sse != 0 {
+		t.Errorf("%d and %d streams are still known", n, sse)
 	}
 }

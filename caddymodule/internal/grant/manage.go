@@ -15,11 +15,12 @@ func (s *Service) Revoke(ctx context.Context, id string) error {
 	if !ok {
 		return nil
 	}
-	return s.revoke(ctx, key, func(*Grant) bool { return true })
+	_, err := s.revoke(ctx, key, func(*Grant) bool { return true })
+	return err
 }
 
-// RevokeFor ends a grant of a user. It reports false when the user has no such
-// grant.
+// RevokeFor ends a grant of a user and returns it as it was before. Without such
+// a grant of the user it is store.ErrNotFound.
 func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, error) {
 	key, ok := s.keyOf(id)
 	if !ok {
@@ -32,33 +33,36 @@ func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, er
 	if g.User.Subject != subject {
 		return nil, store.ErrNotFound
 	}
-	return g, s.revoke(ctx, key, func(g *Grant) bool { return g.User.Subject == subject })
+	_, err = s.revoke(ctx, key, func(g *Grant) bool { return g.User.Subject == subject })
+	return g, err
 }
 
-// RevokeAllFor ends the active grants of a user that which picks.
-func (s *Service) RevokeAllFor(ctx context.Context, subject string, which func(*Grant) bool) error {
+// RevokeAllFor ends the active grants of a user that which picks, and returns how
+// many it has ended.
+func (s *Service) RevokeAllFor(ctx context.Context, subject string, which func(*Grant) bool) (ended int, err error) {
 	grants, err := s.ListFor(ctx, subject)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, g := range grants {
 		if !which(g) {
 			continue
 		}
 		if err := s.Revoke(ctx, g.ID); err != nil {
-			return err
+			return ended, err
 		}
+		ended++
 	}
-	return nil
+	return ended, nil
 }
 
 // RevokeRefreshToken ends the grant of a refresh token that was issued to the
-// client (RFC 7009 section 2.1). What is no such token is ignored: the answer
-// tells nothing about it.
-func (s *Service) RevokeRefreshToken(ctx context.Context, token, clientID string) error {
+// client (RFC 7009 section 2.1), and reports whether it went on until now. What is
+// no such token is ignored: the client is told nothing about it.
+func (s *Service) RevokeRefreshToken(ctx context.Context, token, clientID string) (bool, error) {
 	h, ok := s.codec.decode(kindRefresh, token)
 	if !ok {
-		return nil
+		return false, nil
 	}
 	return s.revoke(ctx, s.key(h), func(g *Grant) bool { return g.ClientID == clientID })
 }
@@ -114,18 +118,20 @@ func (s *Service) get(ctx context.Context, key string) (*Grant, error) {
 // errNotTheirs leaves a grant alone in which the caller has no say.
 var errNotTheirs = errors.New("not a grant of the caller")
 
-func (s *Service) revoke(ctx context.Context, key string, may func(*Grant) bool) error {
+// revoke ends a grant, and reports whether it went on until now.
+func (s *Service) revoke(ctx context.Context, key string, may func(*Grant) bool) (bool, error) {
+	ended := false
 	_, err := s.change(ctx, key, errNotTheirs, func(g *Grant, now time.Time) error {
 		if !may(g) {
 			return errNotTheirs
 		}
-		if g.Revoked.IsZero() {
+		if ended = g.Revoked.IsZero(); ended {
 			g.Revoked = now
 		}
 		return nil
 	})
 	if errors.Is(err, errNotTheirs) {
-		return nil
+		return false, nil
 	}
-	return err
+	return ended, err
 }

@@ -148,8 +148,10 @@ func TestRevokeRefreshToken(t *testing.T) {
 			if tc.old {
 				presented = old
 			}
-			if err := e.RevokeRefreshToken(t.Context(), presented, tc.client); err != nil {
-				t.Errorf("got %v; the answer tells nothing about the token", err)
+			for _, want := range []bool{tc.revoked, false} {
+				if ended, err := e.RevokeRefreshToken(t.Context(), presented, tc.client); err != nil || ended != want {
+					t.Errorf("ended: %v, want %v; got %v, but the answer tells nothing about the token", ended, want, err)
+				}
 			}
 			e.wantRevoked(t, tc.revoked)
 			want := ""

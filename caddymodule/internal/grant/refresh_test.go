@@ -299,7 +299,7 @@ func TestJunkNeverTouchesTheStore(t *testing.T) {
 		wantCode(t, err, "invalid_grant")
 		_, err = e.ClientOf(t.Context(), s)
 		wantCode(t, err, "invalid_grant")
-		if err := e.RevokeRefreshToken(t.Context(), s, "client1"); err != nil {
+		if _, err := e.RevokeRefreshToken(t.Context(), s, "client1"); err != nil {
 			t.Errorf("revoking %q: %v", s, err)
 		}
 	}

@@ -1,0 +1,2 @@
+// Package metricstest lets tests read metrics as a scrape shows them.
+package metricstest
