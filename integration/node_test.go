@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,7 @@ const (
 
 // installPackages installs what the scripts in node/ need, once for all tests, unless somebody has done so.
 var installPackages = sync.OnceValues(func() (output string, err error) {
-	if _, err := os.Stat(filepath.Join("node", "node_modules", ".package-lock.json")); err == nil {
+	if packagesAreThere() {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), installTime)
@@ -32,6 +33,27 @@ var installPackages = sync.OnceValues(func() (output string, err error) {
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 })
+
+// packagesAreThere reports whether the packages of node/package.json are installed, in the versions that it wants now.
+func packagesAreThere() bool {
+	var wanted struct{ Dependencies map[string]string }
+	if !readJSON(filepath.Join("node", "package.json"), &wanted) {
+		return false
+	}
+	for name, version := range wanted.Dependencies {
+		var installed struct{ Version string }
+		if !readJSON(filepath.Join("node", "node_modules", name, "package.json"), &installed) || installed.Version != version {
+			return false
+		}
+	}
+	return true
+}
+
+// readJSON reports whether a file could be read.
+func readJSON(file string, target any) bool {
+	data, err := os.ReadFile(file)
+	return err == nil && json.Unmarshal(data, target) == nil
+}
 
 // needNode returns the path of Node, with the packages of the scripts installed.
 func needNode(t *testing.T) string {
