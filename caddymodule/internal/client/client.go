@@ -63,10 +63,10 @@ func (c *Client) Public() bool { return c.Secret == nil && !c.Signs() }
 func (c *Client) Signs() bool { return c.Keys != nil || c.JWKSURI != "" }
 
 // Allows reports whether the client may use the grant type. A refresh token is
-// part of the authorization code grant and needs no permission of its own.
+// part of the grants in which people agree and needs no permission of its own.
 func (c *Client) Allows(grantType string) bool {
 	if grantType == oauth.GrantRefreshToken {
-		grantType = oauth.GrantAuthorizationCode
+		return c.Allows(oauth.GrantAuthorizationCode) || c.Allows(oauth.GrantDeviceCode)
 	}
 	return slices.Contains(c.GrantTypes, grantType)
 }

@@ -35,6 +35,25 @@ func CheckRecord(name string, value []byte) error {
 	return nil
 }
 
+// DeviceVersion is the schema version of stored requests of devices.
+const DeviceVersion = deviceVersion
+
+// CheckDevice returns an error for a stored request of a device that this package
+// could not have written at a key, of which name is what follows "device/".
+func CheckDevice(name string, value []byte) error {
+	if !isPart(name, randomLength) {
+		return errors.New("the key is not that of a request of a device")
+	}
+	d, err := decodeDevice(value)
+	if err != nil {
+		return err
+	}
+	if len(d.Hash) != sha256.Size || d.ClientID == "" || d.Resource == "" || len(d.Scopes) == 0 || d.Expires.IsZero() || d.Interval <= 0 {
+		return errors.New("stored request of a device is incomplete")
+	}
+	return nil
+}
+
 // CheckID returns an error for what is not the id of a grant as tokens carry it.
 func CheckID(id string) error {
 	if len(id) != idTextLength || !isPart(id[:userTextLength], userLength) || !isPart(id[userTextLength:], randomLength) {

@@ -9,14 +9,18 @@ import (
 	"strings"
 )
 
-// A handle is what the client holds: an authorization code or a refresh token.
-// Its bytes are
+// A handle is what the client holds: an authorization code, a refresh token or a
+// device code. Its bytes are
 //
 //	user part 10 · random part 16 · generation 4 · secret 24 · tag 16
 //
 // in base64url behind a prefix that secret scanners can know. The first two
 // parts are the grant's id. The tag is a MAC over the rest, so junk is refused
 // without touching the store. The store holds the secret's hash only.
+//
+// A device code is made before anybody has agreed: its user part is zero, its
+// random part leads to the request of the device, and its generation is the Unix
+// time at which it ends.
 type handle struct {
 	kind       kind
 	id         [idLength]byte
@@ -24,13 +28,14 @@ type handle struct {
 	secret     [secretLength]byte
 }
 
-// kind tells codes from refresh tokens. It is under the MAC, so that neither
-// can pass for the other.
+// kind tells codes and refresh tokens apart. It is under the MAC, so that none
+// can pass for another.
 type kind string
 
 const (
 	kindCode    kind = "mcpc_"
 	kindRefresh kind = "mcpr_"
+	kindDevice  kind = "mcpd_"
 )
 
 const (

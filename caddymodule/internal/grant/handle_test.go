@@ -18,7 +18,7 @@ func testHandle(k kind, generation uint32) handle {
 }
 
 func TestHandlesComeBackAsTheyWere(t *testing.T) {
-	for _, k := range []kind{kindCode, kindRefresh} {
+	for _, k := range []kind{kindCode, kindRefresh, kindDevice} {
 		for _, generation := range []uint32{0, 1, math.MaxUint32} {
 			h := testHandle(k, generation)
 			got, ok := testCodec.decode(k, testCodec.encode(h))
@@ -98,7 +98,7 @@ func TestSuccessor(t *testing.T) {
 
 func FuzzDecodeHandle(f *testing.F) {
 	good := map[string]handle{}
-	for _, h := range []handle{testHandle(kindCode, 0), testHandle(kindRefresh, 1), testHandle(kindRefresh, math.MaxUint32)} {
+	for _, h := range []handle{testHandle(kindCode, 0), testHandle(kindRefresh, 1), testHandle(kindRefresh, math.MaxUint32), testHandle(kindDevice, 1)} {
 		s := testCodec.encode(h)
 		good[s] = h
 		f.Add(s)
@@ -106,7 +106,7 @@ func FuzzDecodeHandle(f *testing.F) {
 	}
 	f.Add("mcpr_" + strings.Repeat("\n", 94))
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, k := range []kind{kindCode, kindRefresh} {
+		for _, k := range []kind{kindCode, kindRefresh, kindDevice} {
 			h, ok := testCodec.decode(k, s)
 			if !ok {
 				continue

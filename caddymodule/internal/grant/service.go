@@ -32,6 +32,7 @@ type Revoker interface {
 type Service struct {
 	store   store.Store
 	prefix  string
+	devices string // prefix of the requests of devices
 	codec   codec
 	cfg     Config
 	revoker Revoker
@@ -41,7 +42,7 @@ type Service struct {
 // keys by label.
 func NewService(s store.Store, prefix string, derive func(label string) []byte, cfg Config, revoker Revoker) *Service {
 	return &Service{
-		store: s, prefix: prefix + "grant/", cfg: cfg, revoker: revoker,
+		store: s, prefix: prefix + "grant/", devices: prefix + "device/", cfg: cfg, revoker: revoker,
 		codec: codec{tagKey: derive("grant tag"), deriveKey: derive("grant secrets")},
 	}
 }
@@ -199,16 +200,21 @@ func (s *Service) Redeem(ctx context.Context, r Redemption) (*Grant, string, err
 		if err := g.accepted(r.Accept); err != nil {
 			return err
 		}
-		g.Code.Used = true
-		g.Refresh = refreshState{Generation: refresh.generation, Hash: refresh.hash(), Rotated: now}
-		g.LastUsed = now
-		g.Expires = now.Add(s.cfg.RefreshLifetime)
+		g.redeemed(refresh, now, s.cfg)
 		return nil
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	return g, s.codec.encode(refresh), nil
+}
+
+// redeemed uses the code up for the first refresh token.
+func (g *Grant) redeemed(refresh handle, now time.Time, cfg Config) {
+	g.Code.Used = true
+	g.Refresh = refreshState{Generation: refresh.generation, Hash: refresh.hash(), Rotated: now}
+	g.LastUsed = now
+	g.Expires = now.Add(cfg.RefreshLifetime)
 }
 
 // checkRedemption holds what must be right before a code is looked at further.
@@ -326,27 +332,34 @@ var (
 	errBadCode      = oauth.InvalidGrant("the authorization code is unknown, expired or was issued to another client")
 	errReplayedCode = oauth.InvalidGrant("the authorization code has been used before; access was revoked, sign in again")
 	errBadRefresh   = oauth.InvalidGrant("the refresh token is unknown, expired or was issued to another client")
+	errBadDevice    = oauth.InvalidGrant("the device code is unknown or was issued to another client")
+	errRepeated     = oauth.InvalidGrant("the device code has been used before; access was revoked, begin again")
 	errReused       = oauth.InvalidGrant("the refresh token was replaced earlier; access was revoked, sign in again")
 	errRevoked      = oauth.InvalidGrant("access has been revoked; sign in again")
 )
 
 // Reused reports whether a refusal was the discovery of a replayed code or
 // refresh token, which revoked the grant.
-func Reused(err error) bool { return errors.Is(err, errReused) || errors.Is(err, errReplayedCode) }
+func Reused(err error) bool {
+	return errors.Is(err, errReused) || errors.Is(err, errReplayedCode) || errors.Is(err, errRepeated)
+}
 
 // change applies fn to the grant at key in one atomic update. When fn refuses
 // and has revoked the grant, the revocation is written nevertheless; whenever
 // the grant is found revoked, its access tokens are made invalid, so that a
 // crash between the two writes heals itself.
 func (s *Service) change(ctx context.Context, key string, absent error, fn func(*Grant, time.Time) error) (*Grant, error) {
+	return s.changeOrMake(ctx, key, func() (*Grant, time.Time, error) { return nil, time.Time{}, absent }, fn)
+}
+
+// changeOrMake is change for a grant that may not be there yet: then it is what
+// begin returns, and is kept at least until the time beside it.
+func (s *Service) changeOrMake(ctx context.Context, key string, begin func() (*Grant, time.Time, error), fn func(*Grant, time.Time) error) (*Grant, error) {
 	var out *Grant
 	var refusal error
 	err := s.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
 		out, refusal = nil, nil
-		if !r.Exists() {
-			return r, absent
-		}
-		g, err := decode(r.Value)
+		g, keep, err := loadOr(r, begin)
 		if err != nil {
 			return r, err
 		}
@@ -355,7 +368,7 @@ func (s *Service) change(ctx context.Context, key string, absent error, fn func(
 		if refusal = fn(g, time.Now()); refusal != nil && (wasRevoked || g.Revoked.IsZero()) {
 			return r, refusal
 		}
-		return encode(g, laterOf(g.Expires, r.Expires))
+		return encode(g, laterOf(g.Expires, keep))
 	})
 	if out != nil && !out.Revoked.IsZero() && (err == nil || errors.Is(err, refusal)) {
 		if revokeErr := s.revoker.Add(ctx, out.ID); revokeErr != nil {
@@ -366,6 +379,16 @@ func (s *Service) change(ctx context.Context, key string, absent error, fn func(
 		return nil, err
 	}
 	return out, refusal
+}
+
+// loadOr returns the grant in a record and until when that is kept, or else what
+// begin returns.
+func loadOr(r store.Record, begin func() (*Grant, time.Time, error)) (*Grant, time.Time, error) {
+	if !r.Exists() {
+		return begin()
+	}
+	g, err := decode(r.Value)
+	return g, r.Expires, err
 }
 
 func laterOf(a, b time.Time) time.Time {

@@ -174,15 +174,16 @@ func (d *ClientDocument) authentication(fields map[string]json.RawMessage) error
 }
 
 // normalize applies the rules of registrations, and those of documents: people
-// have to agree, so there is no grant type without them.
+// have to agree, so there is no grant type without them. The device grant stays
+// where it is not offered: a document is written for many servers.
 func (d *ClientDocument) normalize() error {
 	method := d.TokenEndpointAuthMethod
-	if len(d.GrantTypes) > 0 && !slices.Contains(d.GrantTypes, GrantAuthorizationCode) {
+	if len(d.GrantTypes) > 0 && !slices.Contains(d.GrantTypes, GrantAuthorizationCode) && !slices.Contains(d.GrantTypes, GrantDeviceCode) {
 		return errors.New("grant_types lacks authorization_code")
 	}
 	d.GrantTypes = slices.DeleteFunc(d.GrantTypes, func(name string) bool { return name == GrantClientCredentials })
 	d.TokenEndpointAuthMethod = AuthNone
-	if err := d.Normalize(); err != nil {
+	if err := d.Normalize(GrantDeviceCode); err != nil {
 		return fmt.Errorf("the document is refused: %w", err)
 	}
 	if d.TokenEndpointAuthMethod = method; strings.TrimSpace(d.ClientName) == "" {

@@ -147,6 +147,10 @@ func TestDocumentsOfClientsInTheField(t *testing.T) {
 	if err != nil || slices.Contains(doc.GrantTypes, oauth.GrantClientCredentials) {
 		t.Errorf("client_credentials beside another grant: %+v, %v", doc, err)
 	}
+	doc, err = oauth.DecodeClientDocument(document("grant_types", `["urn:ietf:params:oauth:grant-type:device_code"]`, "redirect_uris", ""), documentURL)
+	if err != nil || !slices.Equal(doc.GrantTypes, []string{oauth.GrantDeviceCode}) {
+		t.Errorf("a client of the device grant alone: %+v, %v", doc, err)
+	}
 }
 
 func TestDocumentsThatAreRefused(t *testing.T) {
@@ -240,7 +244,8 @@ func FuzzDecodeClientDocument(f *testing.F) {
 		if json.Unmarshal(body, &fields) != nil || fields["client_id"] != documentURL || fields["client_secret"] != nil {
 			t.Errorf("%s is let through", body)
 		}
-		if strings.TrimSpace(doc.ClientName) == "" || len(doc.RedirectURIs) == 0 || !slices.Contains(doc.GrantTypes, oauth.GrantAuthorizationCode) ||
+		code, device := slices.Contains(doc.GrantTypes, oauth.GrantAuthorizationCode), slices.Contains(doc.GrantTypes, oauth.GrantDeviceCode)
+		if strings.TrimSpace(doc.ClientName) == "" || !code && !device || code != (len(doc.RedirectURIs) > 0) ||
 			slices.Contains(doc.GrantTypes, oauth.GrantClientCredentials) {
 			t.Errorf("%s becomes %+v", body, doc)
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Grant types (RFC 6749 section 4, RFC 8628, RFC 7523).
+// Grant types (RFC 6749 section 4).
 const (
 	GrantAuthorizationCode = "authorization_code"
 	GrantRefreshToken      = "refresh_token"

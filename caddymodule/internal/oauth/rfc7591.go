@@ -102,8 +102,9 @@ func DecodeClientMetadata(body []byte) (ClientMetadata, error) {
 
 // Normalize checks the metadata and fills in what RFC 7591 section 2 leaves to
 // the server. It follows what clients in the field send: grant and response
-// types that are not offered are dropped as long as one remains.
-func (m *ClientMetadata) Normalize() error {
+// types that are not offered are dropped as long as one remains. more are the
+// grant types that are offered beside those of every server.
+func (m *ClientMetadata) Normalize(more ...string) error {
 	for _, f := range []struct {
 		name string
 		text *string
@@ -120,7 +121,7 @@ func (m *ClientMetadata) Normalize() error {
 		*f.text = strings.Map(printable, *f.text)
 	}
 	m.Scope = ParseScope(m.Scope).String()
-	if err := m.normalizeGrants(); err != nil {
+	if err := m.normalizeGrants(more); err != nil {
 		return err
 	}
 	if err := m.checkRedirectURIs(); err != nil {
@@ -138,14 +139,14 @@ func printable(r rune) rune {
 	return r
 }
 
-func (m *ClientMetadata) normalizeGrants() error {
+func (m *ClientMetadata) normalizeGrants(more []string) error {
 	if len(m.GrantTypes) == 0 {
 		// The RFC's default is authorization_code alone; refresh tokens are
 		// issued regardless, so the answer says so.
 		m.GrantTypes = []string{GrantAuthorizationCode, GrantRefreshToken}
 	}
 	offered := []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}
-	m.GrantTypes = keep(m.GrantTypes, offered)
+	m.GrantTypes = keep(m.GrantTypes, append(offered, more...))
 	if len(m.GrantTypes) == 0 || slices.Equal(m.GrantTypes, []string{GrantRefreshToken}) {
 		return InvalidClientMetadata("grant_types has none that is offered; use authorization_code")
 	}

@@ -4,7 +4,7 @@ package oauth
 
 // AuthorizationServerMetadata is the document at
 // /.well-known/oauth-authorization-server (RFC 8414 section 2), with the fields
-// of RFC 9207 and of Client ID Metadata Documents.
+// of RFC 8628, RFC 9207 and Client ID Metadata Documents.
 type AuthorizationServerMetadata struct {
 	Issuer                                     string   `json:"issuer"`
 	AuthorizationEndpoint                      string   `json:"authorization_endpoint,omitempty"`
@@ -13,6 +13,7 @@ type AuthorizationServerMetadata struct {
 	RegistrationEndpoint                       string   `json:"registration_endpoint,omitempty"`
 	RevocationEndpoint                         string   `json:"revocation_endpoint,omitempty"`
 	IntrospectionEndpoint                      string   `json:"introspection_endpoint,omitempty"`
+	DeviceAuthorizationEndpoint                string   `json:"device_authorization_endpoint,omitempty"`
 	ScopesSupported                            []string `json:"scopes_supported,omitempty"`
 	ResponseTypesSupported                     []string `json:"response_types_supported"`
 	ResponseModesSupported                     []string `json:"response_modes_supported,omitempty"`

@@ -1,0 +1,592 @@
+package grant_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/memstore"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
+)
+
+// device is a device that waits.
+type device struct {
+	code     string
+	userCode oauth.UserCode
+	id       string
+}
+
+func startDevice(t testing.TB, s *grant.Service) device {
+	t.Helper()
+	code, userCode, err := s.StartDevice(t.Context(), grant.DeviceRequest{
+		ClientID: "client1", Resource: resource, Scopes: oauth.Scopes{"mcp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := s.FindDevice(t.Context(), userCode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device{code, userCode, found.ID()}
+}
+
+func agreement(d device) grant.Consent {
+	return grant.Consent{
+		Request: d.id, User: login.Identity{Subject: "alice", Name: "Alice", Provider: "local"},
+		ClientID: "client1", Resource: resource, Scopes: oauth.Scopes{"mcp", "admin"},
+	}
+}
+
+func allowDevice(t testing.TB, s *grant.Service, d device) {
+	t.Helper()
+	if err := s.AllowDevice(t.Context(), d.userCode, agreement(d)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pollDevice(t testing.TB, s *grant.Service, d device) (*grant.Grant, string, error) {
+	t.Helper()
+	return s.RedeemDevice(t.Context(), grant.DeviceRedemption{DeviceCode: d.code, ClientID: "client1", Resource: resource})
+}
+
+// wantPoll demands what a poll is answered; "" is a grant.
+func wantPoll(t testing.TB, s *grant.Service, d device, code string) {
+	t.Helper()
+	g, refresh, err := pollDevice(t, s, d)
+	wantCode(t, err, code)
+	if (code == "") != (g != nil && refresh != "") {
+		t.Errorf("got %v and %q", g, refresh)
+	}
+}
+
+const interval = grant.DeviceInterval * time.Second
+
+func TestADeviceWaitsAndGetsWhatWasAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		d := startDevice(t, e.Service)
+		wantPoll(t, e.Service, d, "authorization_pending")
+		time.Sleep(interval)
+		wantPoll(t, e.Service, d, "authorization_pending")
+		allowDevice(t, e.Service, d)
+		time.Sleep(interval)
+		g, refresh, err := pollDevice(t, e.Service, d)
+		wantCode(t, err, "")
+		if g.User.Subject != "alice" || g.ClientID != "client1" || g.Resource != resource || g.Scopes.String() != "mcp admin" || !g.Active(time.Now()) {
+			t.Errorf("got %+v", g)
+		}
+		if all, err := e.ListFor(t.Context(), "alice"); err != nil || len(all) != 1 || all[0].ID != g.ID {
+			t.Errorf("the user's apps are %v, %v", all, err)
+		}
+		e.refresh(t, refresh)
+	})
+}
+
+func TestADeniedDeviceIsTold(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	wantCode(t, e.DenyDevice(t.Context(), d.userCode, d.id), "")
+	// However often it asks, this is no news that it has to wait for.
+	for range 3 {
+		wantPoll(t, e.Service, d, "access_denied")
+	}
+}
+
+func TestADeviceCodeExpires(t *testing.T) {
+	for _, tc := range []struct {
+		rule    string
+		age     time.Duration
+		allowed bool
+		want    string
+	}{
+		{"in its last moment it is good", grant.DeviceLifetime - time.Nanosecond, true, ""},
+		{"and can still be waited for", grant.DeviceLifetime - time.Nanosecond, false, "authorization_pending"},
+		{"at its end it is not", grant.DeviceLifetime, true, "expired_token"},
+		{"nor a day later", 24 * time.Hour, false, "expired_token"},
+	} {
+		t.Run(tc.rule, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnv(t)
+				d := startDevice(t, e.Service)
+				if tc.allowed {
+					allowDevice(t, e.Service, d)
+				}
+				time.Sleep(tc.age)
+				before := len(e.store.Calls())
+				wantPoll(t, e.Service, d, tc.want)
+				if tc.want == "expired_token" && len(e.store.Calls()) > before {
+					t.Error("the store was asked about a code that says itself that it is over")
+				}
+			})
+		})
+	}
+}
+
+func TestARecordThatIsGoneIsAnExpiredCode(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	for key := range snapshot(t, e.store.Inner()) {
+		if err := e.store.Inner().Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPoll(t, e.Service, d, "expired_token")
+	if err := e.AllowDevice(t.Context(), d.userCode, agreement(d)); !errors.Is(err, grant.ErrDecided) {
+		t.Errorf("allowing it: %v", err)
+	}
+}
+
+func TestPollsThatComeTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		d := startDevice(t, e.Service)
+		wantPoll(t, e.Service, d, "authorization_pending")
+		time.Sleep(interval - time.Second)
+		wantPoll(t, e.Service, d, "authorization_pending") // networks shake
+		time.Sleep(interval - time.Second - time.Nanosecond)
+		wantPoll(t, e.Service, d, "slow_down")
+		// It is ten seconds from now on, counted from the last poll that was in time.
+		time.Sleep(interval + time.Nanosecond)
+		wantPoll(t, e.Service, d, "authorization_pending")
+		time.Sleep(interval)
+		wantPoll(t, e.Service, d, "slow_down")
+		allowDevice(t, e.Service, d)
+		wantPoll(t, e.Service, d, "slow_down")
+		time.Sleep(15 * time.Second)
+		wantPoll(t, e.Service, d, "")
+	})
+}
+
+// A device that never listens makes the store write no more than one that does.
+func TestAFloodOfPollsWritesLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		d := startDevice(t, e.Service)
+		wantPoll(t, e.Service, d, "authorization_pending")
+		writes, last := 0, ""
+		for range 1000 {
+			wantPoll(t, e.Service, d, "slow_down")
+			if _, r := e.record(t); string(r.Value) != last {
+				writes, last = writes+1, string(r.Value)
+			}
+		}
+		if writes > 12 {
+			t.Errorf("1000 polls have changed the record %d times", writes)
+		}
+		time.Sleep(time.Minute)
+		wantPoll(t, e.Service, d, "authorization_pending")
+	})
+}
+
+func TestPollRefusals(t *testing.T) {
+	for _, tc := range []struct {
+		rule   string
+		change func(*grant.DeviceRedemption)
+		code   string
+	}{
+		{"another client", func(r *grant.DeviceRedemption) { r.ClientID = "client2" }, "invalid_grant"},
+		{"no client", func(r *grant.DeviceRedemption) { r.ClientID = "" }, "invalid_grant"},
+		{"another resource", func(r *grant.DeviceRedemption) { r.Resource = "https://mcp.example.com/other" }, "invalid_target"},
+		{"no code", func(r *grant.DeviceRedemption) { r.DeviceCode = "" }, "invalid_grant"},
+		{"a code that was changed", func(r *grant.DeviceRedemption) { r.DeviceCode = flip(r.DeviceCode, 60) }, "invalid_grant"},
+		{"a code that was cut", func(r *grant.DeviceRedemption) { r.DeviceCode = r.DeviceCode[:40] }, "invalid_grant"},
+		{"a user that is gone", func(r *grant.DeviceRedemption) {
+			r.Accept = func(*grant.Grant) error { return oauth.InvalidGrant("the user has to sign in again") }
+		}, "invalid_grant"},
+	} {
+		t.Run(tc.rule, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnv(t)
+				d := startDevice(t, e.Service)
+				allowDevice(t, e.Service, d)
+				r := grant.DeviceRedemption{DeviceCode: d.code, ClientID: "client1", Resource: resource}
+				tc.change(&r)
+				g, refresh, err := e.RedeemDevice(t.Context(), r)
+				wantCode(t, err, tc.code)
+				if g != nil || refresh != "" || len(snapshot(t, e.store.Inner())) != 1 {
+					t.Errorf("got %v and %q", g, refresh)
+				}
+				// Nothing was used up.
+				time.Sleep(interval)
+				wantPoll(t, e.Service, d, "")
+			})
+		})
+	}
+}
+
+// What another client polls is not counted against the one that waits.
+func TestAnotherClientSlowsNobodyDown(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	e.unchangedRecord(t, func() {
+		for range 3 {
+			_, _, err := e.RedeemDevice(t.Context(), grant.DeviceRedemption{DeviceCode: d.code, ClientID: "client2"})
+			wantCode(t, err, "invalid_grant")
+		}
+	})
+	wantPoll(t, e.Service, d, "authorization_pending")
+}
+
+// unchangedRecord is unchanged for a request of a device.
+func (e *env) unchangedRecord(t testing.TB, do func()) {
+	t.Helper()
+	_, before := e.record(t)
+	do()
+	if _, after := e.record(t); string(before.Value) != string(after.Value) {
+		t.Errorf("the record has changed\nfrom %s\nto   %s", before.Value, after.Value)
+	}
+}
+
+func TestJunkDeviceCodesDoNotReachTheStore(t *testing.T) {
+	e := newEnv(t)
+	code := e.allow(t, consent("request1"))
+	before := len(e.store.Calls())
+	for _, junk := range []string{"", "mcpd_", "mcpd_" + strings.Repeat("A", 94), code, "mcpd_" + strings.TrimPrefix(code, "mcpc_")} {
+		_, _, err := e.RedeemDevice(t.Context(), grant.DeviceRedemption{DeviceCode: junk, ClientID: "client1"})
+		wantCode(t, err, "invalid_grant")
+		if e.IsDeviceCode(junk) {
+			t.Errorf("%q is a device code", junk)
+		}
+	}
+	if calls := e.store.Calls()[before:]; len(calls) > 0 {
+		t.Errorf("the store was asked: %v", calls)
+	}
+}
+
+// An answer that was lost can be had again for a while, and is the same.
+func TestALostAnswerCanBeHadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		d := startDevice(t, e.Service)
+		allowDevice(t, e.Service, d)
+		g, refresh, err := pollDevice(t, e.Service, d)
+		wantCode(t, err, "")
+		time.Sleep(refreshGrace)
+		again, same, err := pollDevice(t, e.Service, d)
+		wantCode(t, err, "")
+		if again.ID != g.ID || same != refresh {
+			t.Errorf("got %s and %s, then %s and %s", g.ID, refresh, again.ID, same)
+		}
+		if all, err := e.ListFor(t.Context(), "alice"); err != nil || len(all) != 1 {
+			t.Errorf("%d grants, %v", len(all), err)
+		}
+	})
+}
+
+func TestASecondRedemptionRevokes(t *testing.T) {
+	for _, tc := range []struct {
+		rule   string
+		before func(t *testing.T, e *env, refresh string)
+	}{
+		{"after the window", func(*testing.T, *env, string) { time.Sleep(refreshGrace + time.Second) }},
+		{"when the answer has been used", func(t *testing.T, e *env, refresh string) {
+			e.refresh(t, refresh)
+			time.Sleep(interval)
+		}},
+	} {
+		t.Run(tc.rule, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnv(t)
+				d := startDevice(t, e.Service)
+				allowDevice(t, e.Service, d)
+				g, refresh, err := pollDevice(t, e.Service, d)
+				wantCode(t, err, "")
+				tc.before(t, e, refresh)
+				_, _, err = pollDevice(t, e.Service, d)
+				wantCode(t, err, "invalid_grant")
+				if !grant.Reused(err) || !e.revoker.has(g.ID) {
+					t.Errorf("%v; access tokens ended: %v", err, e.revoker.has(g.ID))
+				}
+				_, _, err = e.Refresh(t.Context(), renewal(refresh))
+				wantCode(t, err, "invalid_grant")
+				time.Sleep(interval)
+				wantPoll(t, e.Service, d, "invalid_grant")
+			})
+		})
+	}
+}
+
+// A grant that lives shorter than the device code is remembered all the same, or
+// the code could be used anew.
+func TestAShortGrantCannotBeHadTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New(0)
+		t.Cleanup(func() { _ = s.Close() })
+		cfg := config
+		cfg.RefreshLifetime, cfg.RefreshGrace = time.Second, time.Second
+		service := grant.NewService(s, "test/", derive("server"), cfg, &revoker{})
+		d := startDevice(t, service)
+		allowDevice(t, service, d)
+		wantPoll(t, service, d, "")
+		time.Sleep(grant.DeviceLifetime - time.Second)
+		wantPoll(t, service, d, "invalid_grant")
+	})
+}
+
+func TestOfPollsAtOnceOneCounts(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	allowDevice(t, e.Service, d)
+	var mu sync.Mutex
+	answers := map[string]int{}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			_, _, err := pollDevice(t, e.Service, d)
+			code := ""
+			if refusal, ok := errors.AsType[*oauth.Error](err); ok {
+				code = refusal.Code
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[code]++
+		})
+	}
+	all.Wait()
+	if answers[""] != 1 || answers["slow_down"] != 19 {
+		t.Errorf("answers %v, want one grant and 19 times slow_down", answers)
+	}
+	if len(e.revoker.ids) > 0 {
+		t.Error("the polls have revoked each other's grant")
+	}
+}
+
+func TestARequestOfADeviceIsDecidedOnce(t *testing.T) {
+	bob := func(d device) grant.Consent {
+		c := agreement(d)
+		c.User.Subject = "bob"
+		return c
+	}
+	for _, tc := range []struct {
+		rule          string
+		first, second func(e *env, d device) error
+		want          error
+		poll          string
+	}{
+		{"yes, twice", allowAs(agreement), allowAs(agreement), nil, ""},
+		{"yes, and another yes", allowAs(agreement), allowAs(bob), grant.ErrDecided, ""},
+		{"yes, then no", allowAs(agreement), denyIt, grant.ErrDecided, ""},
+		{"no, then yes", denyIt, allowAs(agreement), grant.ErrDecided, "access_denied"},
+		{"no, twice", denyIt, denyIt, nil, "access_denied"},
+	} {
+		t.Run(tc.rule, func(t *testing.T) {
+			e := newEnv(t)
+			d := startDevice(t, e.Service)
+			if err := tc.first(e, d); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.second(e, d); !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if _, err := e.FindDevice(t.Context(), d.userCode); !errors.Is(err, grant.ErrDecided) {
+				t.Errorf("it can still be found: %v", err)
+			}
+			wantPoll(t, e.Service, d, tc.poll)
+			if tc.poll == "" {
+				if all, err := e.ListFor(t.Context(), "alice"); err != nil || len(all) != 1 {
+					t.Errorf("alice has %d grants, %v", len(all), err)
+				}
+			}
+		})
+	}
+}
+
+func allowAs(c func(device) grant.Consent) func(*env, device) error {
+	return func(e *env, d device) error { return e.AllowDevice(context.Background(), d.userCode, c(d)) }
+}
+
+func denyIt(e *env, d device) error { return e.DenyDevice(context.Background(), d.userCode, d.id) }
+
+func TestADecisionIsAboutTheRequestThatWasShown(t *testing.T) {
+	e := newEnv(t)
+	d, other := startDevice(t, e.Service), startDevice(t, e.Service)
+	d.id = other.id
+	if err := e.AllowDevice(t.Context(), d.userCode, agreement(d)); !errors.Is(err, grant.ErrDecided) {
+		t.Errorf("allowed: %v", err)
+	}
+	if err := e.DenyDevice(t.Context(), d.userCode, d.id); !errors.Is(err, grant.ErrDecided) {
+		t.Errorf("denied: %v", err)
+	}
+	wantPoll(t, e.Service, d, "authorization_pending")
+}
+
+func TestAnUnknownUserCode(t *testing.T) {
+	e := newEnv(t)
+	startDevice(t, e.Service)
+	if _, err := e.FindDevice(t.Context(), oauth.NewUserCode()); !errors.Is(err, grant.ErrNoDevice) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Two nodes with the same keys and one store are one server.
+func TestADeviceOverTwoNodes(t *testing.T) {
+	e := newEnv(t)
+	two := grant.NewService(e.store.Inner(), "test/", derive("server"), config, e.revoker)
+	d := startDevice(t, e.Service)
+	if _, err := two.FindDevice(t.Context(), d.userCode); err != nil {
+		t.Fatal(err)
+	}
+	allowDevice(t, two, d)
+	wantPoll(t, e.Service, d, "")
+	wantPoll(t, two, d, "slow_down")
+	stranger := grant.NewService(e.store.Inner(), "test/", derive("another server"), config, e.revoker)
+	wantPoll(t, stranger, d, "invalid_grant")
+	if _, err := stranger.FindDevice(t.Context(), d.userCode); !errors.Is(err, grant.ErrNoDevice) {
+		t.Errorf("another server finds the code: %v", err)
+	}
+}
+
+func TestAStolenStoreHoldsNoCodeOfADevice(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(d.code, "mcpd_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, r := e.record(t)
+	for name, secret := range map[string]string{
+		"device code": d.code, "secret": base64.StdEncoding.EncodeToString(raw[30:54]),
+		"user code": string(d.userCode), "shown user code": d.userCode.String(),
+	} {
+		if strings.Contains(key+string(r.Value), secret) {
+			t.Errorf("the store has the %s: %s %s", name, key, r.Value)
+		}
+	}
+}
+
+// A store that fails at any call leaves a request that can be gone on with, and
+// never says no.
+func TestAFaultLeavesNoHalfDevice(t *testing.T) {
+	steps := []struct {
+		rule string
+		do   func(t *testing.T, s *grant.Service, d device) error
+	}{
+		{"allow", func(t *testing.T, s *grant.Service, d device) error {
+			return s.AllowDevice(t.Context(), d.userCode, agreement(d))
+		}},
+		{"poll", func(t *testing.T, s *grant.Service, d device) error { _, _, err := pollDevice(t, s, d); return err }},
+		{"find", func(t *testing.T, s *grant.Service, d device) error {
+			_, err := s.FindDevice(t.Context(), d.userCode)
+			return err
+		}},
+		{"deny", func(t *testing.T, s *grant.Service, d device) error {
+			return s.DenyDevice(t.Context(), d.userCode, d.id)
+		}},
+	}
+	for _, step := range steps {
+		t.Run(step.rule, func(t *testing.T) {
+			open := func(*testing.T) store.Store { return memstore.New(0) }
+			storetest.FailEachCall(t, open, func(t *testing.T, f *storetest.Faulty) {
+				sound := grant.NewService(f.Inner(), "test/", derive("server"), config, storedRevoker{f.Inner()})
+				d := startDevice(t, sound)
+				if step.rule == "poll" {
+					allowDevice(t, sound, d)
+				}
+				err := step.do(t, grant.NewService(f, "test/", derive("server"), config, storedRevoker{f}), d)
+				if f.Injected() == 0 {
+					wantCode(t, err, "")
+				} else if !errors.Is(err, storetest.ErrInjected) {
+					t.Errorf("got %v, want the store's error", err)
+				}
+				if err := step.do(t, sound, d); err != nil && step.rule != "poll" {
+					t.Errorf("again: %v", err)
+				}
+				if step.rule == "deny" {
+					wantPoll(t, sound, d, "access_denied")
+				}
+			})
+		})
+	}
+}
+
+// A poll whose store failed at either of its two records is repeated after the
+// interval, and gets one grant.
+func TestAFaultOfAPollCostsOneInterval(t *testing.T) {
+	for n := 1; n <= 2; n++ {
+		for _, when := range []storetest.Moment{storetest.Before, storetest.During, storetest.After} {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnv(t)
+				d := startDevice(t, e.Service)
+				allowDevice(t, e.Service, d)
+				e.store.FailCall(n, when)
+				if _, _, err := pollDevice(t, e.Service, d); !errors.Is(err, storetest.ErrInjected) {
+					t.Errorf("call %d fails %s: %v", n, when, err)
+				}
+				time.Sleep(interval)
+				wantPoll(t, e.Service, d, "")
+				if all, err := e.ListFor(t.Context(), "alice"); err != nil || len(all) != 1 || len(e.revoker.ids) > 0 {
+					t.Errorf("call %d fails %s: %d grants, %v", n, when, len(all), err)
+				}
+			})
+		}
+	}
+}
+
+func TestCheckDevice(t *testing.T) {
+	e := newEnv(t)
+	startDevice(t, e.Service)
+	key, r := e.record(t)
+	name := strings.TrimPrefix(key, "test/device/")
+	if err := grant.CheckDevice(name, r.Value); err != nil {
+		t.Errorf("a sound request: %v", err)
+	}
+	change := func(field string, value any) []byte {
+		fields := map[string]any{}
+		if err := json.Unmarshal(r.Value, &fields); err != nil {
+			t.Fatal(err)
+		}
+		fields[field] = value
+		out, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for rule, tc := range map[string]struct {
+		name  string
+		value []byte
+		want  string
+	}{
+		"another key":       {"x", r.Value, "the key is not that"},
+		"no JSON":           {name, []byte("{"), "cannot be read"},
+		"a newer version":   {name, change("v", 2), "version 2; this program reads version 1"},
+		"no hash":           {name, change("hash", nil), "incomplete"},
+		"no client":         {name, change("client_id", ""), "incomplete"},
+		"no resource":       {name, change("resource", ""), "incomplete"},
+		"no scopes":         {name, change("scopes", nil), "incomplete"},
+		"no interval":       {name, change("interval", 0), "incomplete"},
+		"no end of its own": {name, change("expires", time.Time{}), "incomplete"},
+	} {
+		if err := grant.CheckDevice(tc.name, tc.value); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", rule, err, tc.want)
+		}
+	}
+}
+
+func TestADeviceRecordThatCannotBeReadIsNoRefusal(t *testing.T) {
+	e := newEnv(t)
+	d := startDevice(t, e.Service)
+	key, r := e.record(t)
+	r.Value = []byte(`{"v":9}`)
+	if err := e.store.Inner().Put(t.Context(), key, r); err != nil {
+		t.Fatal(err)
+	}
+	_, _, polled := pollDevice(t, e.Service, d)
+	_, found := e.FindDevice(t.Context(), d.userCode)
+	for name, err := range map[string]error{"poll": polled, "find": found, "deny": e.DenyDevice(t.Context(), d.userCode, d.id)} {
+		if _, refusal := errors.AsType[*oauth.Error](err); err == nil || refusal || errors.Is(err, grant.ErrNoDevice) || errors.Is(err, grant.ErrDecided) {
+			t.Errorf("%s: %v, want a fault", name, err)
+		}
+	}
+}
