@@ -173,6 +173,7 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg.Registration, cfg.ProtectedRegistration = registrationPolicy(s.options.Registration)
 	cfg.Documents = documentPolicy(s.options.Registration)
 	cfg.AlwaysAsk = s.options.RememberConsent != nil && !*s.options.RememberConsent
+	cfg.DeviceAuthorization = isSet(s.options.DeviceAuthorization)
 	cfg.OpenServiceAccounts = s.options.Registration.ServiceAccounts == "open"
 	cfg.InitialAccess = s.initialAccess
 	if len(s.options.Users) > 0 {

@@ -56,6 +56,7 @@ func init() {
 //			expire_after     <duration>
 //			service_accounts token|open
 //		}
+//		device_authorization  [on|off]
 //		pkce_plain            [on|off]
 //		remember_consent      [on|off]
 //		allow_query_token     [on|off]

@@ -49,6 +49,9 @@ func (p *parser) accessLines() map[string]subdirective {
 		"registration":     {usage: "registration { … }", read: p.registration},
 		"pkce_plain":       {usage: "pkce_plain [on|off]", read: p.flag(&o.PKCEPlain)},
 		"remember_consent": {usage: "remember_consent [on|off]", read: p.flag(&o.RememberConsent)},
+		"device_authorization": {
+			usage: "device_authorization [on|off]", read: p.flag(&o.DeviceAuthorization),
+		},
 		"allow_query_token": {
 			usage: "allow_query_token [on|off]", read: p.flag(&o.AllowQueryToken),
 		},

@@ -18,7 +18,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes, b.checkIntrospection,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -47,6 +47,7 @@ var signInLines = []line{
 	{"rate_limit", func(o *Options) any { return o.RateLimits }},
 	{"pkce_plain", func(o *Options) any { return o.PKCEPlain }},
 	{"remember_consent", func(o *Options) any { return o.RememberConsent }},
+	{"device_authorization", func(o *Options) any { return o.DeviceAuthorization }},
 }
 
 // tokenLines count where tokens are issued.
@@ -133,6 +134,19 @@ func (b *builder) checkClientScopes(s *site) error {
 	for _, c := range s.options.Clients {
 		if err := checkDefined("the client "+c.ID, c.Scopes, scopes); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkDeviceClients refuses clients that could only get in by what is off.
+func checkDeviceClients(s *site) error {
+	if s.home != s || isSet(s.options.DeviceAuthorization) {
+		return nil
+	}
+	for _, c := range s.options.Clients {
+		if slices.Contains(c.GrantTypes, oauth.GrantDeviceCode) {
+			return fmt.Errorf("the client '%s' has the grant of devices, which is off. Add the line: device_authorization on", c.ID)
 		}
 	}
 	return nil
@@ -242,6 +256,9 @@ func (s *site) announceHidden(log *zap.Logger) {
 		paths = paths[:1]
 	case s.home.redirects():
 		paths = append(paths, authserver.PathCallback)
+	}
+	if s.home != nil && s.home.origin == s.origin && s.signsIn() && isSet(s.home.options.DeviceAuthorization) {
+		paths = append(paths, authserver.DevicePaths()...)
 	}
 	var hidden []string
 	for _, path := range paths {

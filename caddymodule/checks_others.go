@@ -19,7 +19,8 @@ func (s *site) detach() {
 		return
 	}
 	o := &s.options
-	o.Issuer, o.Users, o.Allow, o.Clients, o.PKCEPlain, o.RememberConsent = "", nil, nil, nil, nil, nil
+	o.Issuer, o.Users, o.Allow, o.Clients = "", nil, nil, nil
+	o.PKCEPlain, o.RememberConsent, o.DeviceAuthorization = nil, nil, nil
 	o.Registration = (*Registration)(nil).merge(nil)
 	s.logins = nil
 }

@@ -116,18 +116,26 @@ func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 			"nothing in this configuration is at the issuer https://auth.example.com, so nobody can get tokens. " +
 				"Add a site: https://auth.example.com { mcp_auth }",
 		},
-		"the issuer is nowhere, and not needed":  {own("issuer https://auth.example.com\nauth_type bearer\n"), ""},
-		"users where nobody signs in":            {at("user bob " + cheapBcrypt + "\n"), elsewhere("user")},
-		"the same users in both sites":           {at(alice), ""},
-		"clients":                                {at(robot), elsewhere("client")},
-		"registration":                           {at("registration {\ndynamic off\n}\n"), elsewhere("registration")},
-		"the lifetime of access tokens":          {at("access_token_lifetime 2h\n"), elsewhere("access_token_lifetime")},
-		"the lifetime of refresh tokens":         {at("refresh_token_lifetime 2h\n"), elsewhere("refresh_token_lifetime")},
-		"the grace time":                         {at("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
-		"the lifetime of sessions":               {at("session_lifetime 1h\n"), elsewhere("session_lifetime")},
-		"the lifetime of codes":                  {at("code_lifetime 10s\n"), elsewhere("code_lifetime")},
-		"the limit of sign-ins":                  {at("rate_limit login 5 1m\n"), elsewhere("rate_limit")},
-		"plain PKCE":                             {at("pkce_plain\n"), elsewhere("pkce_plain")},
+		"the issuer is nowhere, and not needed": {own("issuer https://auth.example.com\nauth_type bearer\n"), ""},
+		"users where nobody signs in":           {at("user bob " + cheapBcrypt + "\n"), elsewhere("user")},
+		"the same users in both sites":          {at(alice), ""},
+		"clients":                               {at(robot), elsewhere("client")},
+		"registration":                          {at("registration {\ndynamic off\n}\n"), elsewhere("registration")},
+		"the lifetime of access tokens":         {at("access_token_lifetime 2h\n"), elsewhere("access_token_lifetime")},
+		"the lifetime of refresh tokens":        {at("refresh_token_lifetime 2h\n"), elsewhere("refresh_token_lifetime")},
+		"the grace time":                        {at("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
+		"the lifetime of sessions":              {at("session_lifetime 1h\n"), elsewhere("session_lifetime")},
+		"the lifetime of codes":                 {at("code_lifetime 10s\n"), elsewhere("code_lifetime")},
+		"the limit of sign-ins":                 {at("rate_limit login 5 1m\n"), elsewhere("rate_limit")},
+		"plain PKCE":                            {at("pkce_plain\n"), elsewhere("pkce_plain")},
+		"devices":                               {at("device_authorization\n"), elsewhere("device_authorization")},
+		"a client of the device grant that is off": {
+			own(alice + "client tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"),
+			"the client 'tv' has the grant of devices, which is off. Add the line: device_authorization on",
+		},
+		"a client of the device grant": {
+			own(alice + "device_authorization\nclient tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"), "",
+		},
 		"what is about the site itself":          {at("name X\nbearer_token dev_token_12345\nforward X-A {http.auth.user.id}\nresource /x\nui {\naccent \"#123\"\n}\n"), ""},
 		"two directives of one origin, the same": {"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\n" + alice + "}\n}\n}", ""},
 		"two directives of one origin": {
@@ -244,6 +252,13 @@ func TestOperatorsAreWarned(t *testing.T) {
 		"open service accounts": {"", "registration {\nservice_accounts open\n}\n", []string{
 			"service_accounts open: everyone who reaches this site can register a client and use the MCP server",
 		}, nil},
+		"devices where nobody signs in": {"", robot + "device_authorization\n", []string{
+			"these lines have no effect, as nobody gets tokens that way; take them away, or add a user line",
+		}, map[string]any{"lines": []any{"device_authorization"}}},
+		"a matcher that hides what devices need": {"@device ", alice + "device_authorization\n", []string{
+			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
+				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
+		}, map[string]any{"hidden": []any{"/device_authorization", "/device"}}},
 		"documents for tests": {"", alice + "registration {\nmetadata_documents_on_loopback\n}\n", []string{
 			"metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only",
 		}, nil},
@@ -274,7 +289,7 @@ func TestOperatorsAreWarned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			begin := len(m.logs())
 			m.mustLoad("mcp_auth {\nstore memory\n}", "http://localhost:%[1]d {\n@get method GET\n@pattern path_regexp ^/(mcp|token)\n"+
-				"@some path /mcp /token /.well-known/oauth-protected-resource/*\nmcp_auth "+tt.matcher+"{\n"+tt.lines+"}\nrespond ok\n}")
+				"@device path /.well-known/* /token /register /authorize /login\n@some path /mcp /token /.well-known/oauth-protected-resource/*\nmcp_auth "+tt.matcher+"{\n"+tt.lines+"}\nrespond ok\n}")
 			got, fields := warnings(t, m.logs()[begin:])
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)

@@ -104,6 +104,11 @@ type Options struct {
 	// headers. Default: only the site's own origin and CORSOrigins.
 	AllowOrigins []string `json:"allow_origins,omitempty"`
 
+	// Let devices without a browser in, whose users enter a code elsewhere (RFC
+	// 8628). People can be talked into entering the code of a stranger's
+	// device. Default: false.
+	DeviceAuthorization *bool `json:"device_authorization,omitempty"`
+
 	// Accept the PKCE method "plain" of old clients. It does not protect the
 	// authorization code. Default: false.
 	PKCEPlain *bool `json:"pkce_plain,omitempty"`
@@ -172,9 +177,11 @@ type Client struct {
 	// Where authorization responses may go (RFC 6749 section 3.1.2).
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
 
-	// The grant types the client may use. Default: authorization_code and
-	// refresh_token when there are redirect URIs, none for a client that asks
-	// about tokens, otherwise client_credentials.
+	// The grant types the client may use: authorization_code, refresh_token,
+	// client_credentials and, with device_authorization,
+	// urn:ietf:params:oauth:grant-type:device_code. Default:
+	// authorization_code and refresh_token when there are redirect URIs, none
+	// for a client that asks about tokens, otherwise client_credentials.
 	GrantTypes []string `json:"grant_types,omitempty"`
 
 	// The scopes the client may have. Default: all scopes.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
 // fieldError is a fault in one field of the options.
@@ -155,7 +157,7 @@ func (c Client) validate(f *faults, path string) {
 	}
 	addScopes(f, path+".scopes", c.Scopes)
 	c.validateIntrospect(f, path+".introspect")
-	if len(c.RedirectURIs) == 0 && !c.confidential() {
+	if len(c.RedirectURIs) == 0 && !c.confidential() && !slices.Contains(c.GrantTypes, oauth.GrantDeviceCode) {
 		f.add(path, fmt.Errorf("the client '%s' has neither redirect_uris, for people who sign in, nor a secret, for a machine. "+
 			"Add a line, for example: secret {env.CLIENT_SECRET}", c.ID))
 	}
@@ -168,8 +170,10 @@ func (c Client) confidential() bool { return c.Secret != "" || c.JWKSURI != "" }
 // has what the grant needs.
 func (c Client) checkGrantType(grant string) error {
 	switch grant {
-	case "refresh_token":
+	case "refresh_token", oauth.GrantDeviceCode:
 		return nil
+	case "device_code", "device":
+		return fmt.Errorf("the grant of devices is spelled in full. Write: grant_types %s", oauth.GrantDeviceCode)
 	case "authorization_code":
 		if len(c.RedirectURIs) == 0 {
 			return errors.New("the grant authorization_code needs to know where answers go. " +
@@ -185,7 +189,7 @@ func (c Client) checkGrantType(grant string) error {
 		return nil
 	}
 	return fmt.Errorf("there is no grant type '%s'. Write, of these: "+
-		"grant_types authorization_code refresh_token client_credentials", grant)
+		"grant_types authorization_code refresh_token client_credentials %s", grant, oauth.GrantDeviceCode)
 }
 
 func (r *Registration) validate(f *faults) {

@@ -49,7 +49,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if done, err := s.vouchedForAccount(w, r, p.get(paramContinue)); done {
+	if done, err := s.vouchedElsewhere(w, r, p.get(paramContinue)); done {
 		return err
 	}
 	tx, c, err := s.request(r, p)
@@ -301,7 +301,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, tx *transac
 	}
 	s.rendered(w, s.pages.Consent(w, r, http.StatusOK, pages.Consent{
 		Client: s.clientView(c, tx.RedirectURI), Resource: s.resourceView(tx.Resource), User: current.User.Display(),
-		Scopes: s.scopeViews(tx, c), StayConnected: true, Token: sealed, Locales: tx.Locales,
+		Scopes: s.scopeViews(tx, c), StayConnected: true, UserCode: tx.UserCode.String(), Token: sealed, Locales: tx.Locales,
 	}))
 	return nil
 }
@@ -337,9 +337,11 @@ func (s *Server) choices(tx *transaction, c *client.Client) oauth.Scopes {
 	return c.Narrow(out)
 }
 
-// clientView is the client as pages show it for one of its redirect URIs.
+// clientView is the client as pages show it for one of its redirect URIs, or
+// without one for a device: there, somebody may vouch for the name, and nobody
+// for the program that asks.
 func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
-	v := pages.Client{Name: c.Name, ID: c.ID, Redirect: redirectURI, RegisteredAt: c.Issued}
+	v := pages.Client{Name: c.Name, ID: c.ID, Redirect: redirectURI, Device: redirectURI == "", RegisteredAt: c.Issued}
 	switch {
 	case c.Kind == client.Configured:
 		v.Level = pages.Configured

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -19,6 +20,10 @@ type clientCredentials struct {
 	basic   bool     // the client tried HTTP Basic
 
 	assertion *client.Assertion // nil for none
+
+	// stranger says that the client may be one that nobody has allowed anything
+	// yet, so that its metadata document is fetched.
+	stranger bool
 }
 
 // readCredentials finds the client of a request (RFC 6749 section 2.3). A client
@@ -140,7 +145,13 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 	if len(creds.id) > oauth.MaxClientIDLength {
 		return nil, oauth.InvalidClient("client_id is too long")
 	}
-	c, err := s.clients.Get(r.Context(), creds.id)
+	find := s.clients.Get
+	if creds.stranger {
+		find = func(ctx context.Context, id string) (*client.Client, error) {
+			return s.clients.Discover(ctx, id, func() bool { return s.mayDiscover(r) })
+		}
+	}
+	c, err := find(r.Context(), creds.id)
 	if errors.Is(err, client.ErrDocument) {
 		return nil, oauth.InvalidClient(unusableDocument).Because(err)
 	}

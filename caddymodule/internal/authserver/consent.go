@@ -20,8 +20,21 @@ type form struct {
 	tx *transaction
 }
 
-// readForm accepts a form that a page of ours made for this browser.
-func (s *Server) readForm(w http.ResponseWriter, r *http.Request, p purpose) (*form, error) {
+// decision reports whether the person allows what the form asks.
+func (f *form) decision() (allow bool, err error) {
+	decision := f.get(pages.FieldDecision)
+	if err := f.err(); err != nil {
+		return false, err
+	}
+	if decision != pages.DecisionAllow && decision != pages.DecisionDeny {
+		return false, oauth.InvalidRequest("the form has no decision")
+	}
+	return decision == pages.DecisionAllow, nil
+}
+
+// readForm accepts a form that a page of ours made for this browser, and for one
+// of the purposes.
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request, purposes ...purpose) (*form, error) {
 	if !ownForm(r) {
 		respond.CloseUnread(w, r)
 		return nil, page(pages.FormExpired, http.StatusForbidden, "the form came from another site")
@@ -30,7 +43,7 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request, p purpose) (*f
 	if err != nil {
 		return nil, err
 	}
-	tx, err := s.seal.open(values.get(pages.FieldToken), p, s.cookies.browser(r))
+	tx, err := s.seal.openAny(values.get(pages.FieldToken), s.cookies.browser(r), purposes...)
 	if err != nil {
 		return nil, err
 	}
@@ -48,15 +61,14 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	switch decision := f.get(pages.FieldDecision); {
-	case f.err() != nil:
-		return f.err()
-	case decision == pages.DecisionDeny:
-		return s.deny(w, r, f, c)
-	case decision == pages.DecisionAllow:
+	allow, err := f.decision()
+	switch {
+	case err != nil:
+		return err
+	case allow:
 		return s.allow(w, r, f, c)
 	}
-	return oauth.InvalidRequest("the form has no decision")
+	return s.deny(w, r, f, c)
 }
 
 // consentOf is the decision in the words of the grant.
@@ -67,19 +79,34 @@ func consentOf(tx *transaction, current *session, scopes oauth.Scopes) grant.Con
 	}
 }
 
-func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {
+// decider is who was asked by a form of consent.
+func (s *Server) decider(r *http.Request, f *form) (*session, error) {
 	current, err := s.session(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if current == nil || f.tx.Session == "" || current.ID != f.tx.Session {
 		// The session ended or changed hands while the page was open: the
 		// person who looks at it now is asked anew.
-		return page(pages.RequestExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+		return nil, page(pages.RequestExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
 	}
+	return current, nil
+}
+
+// decided are the scopes that were asked for, and the optional ones that were
+// ticked.
+func (s *Server) decided(f *form, c *client.Client) oauth.Scopes {
 	scopes := append(oauth.Scopes{}, f.tx.Scopes...)
 	ticked := oauth.Scopes(f.values[pages.FieldScope])
-	scopes = append(scopes, s.choices(f.tx, c).Narrow(ticked)...)
+	return append(scopes, s.choices(f.tx, c).Narrow(ticked)...)
+}
+
+func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {
+	current, err := s.decider(r, f)
+	if err != nil {
+		return err
+	}
+	scopes := s.decided(f, c)
 	code, err := s.permit(r, f.tx, c, current, scopes)
 	if err != nil {
 		return err

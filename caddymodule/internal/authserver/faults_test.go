@@ -23,6 +23,7 @@ type flow struct {
 	clientID string
 	page     *page
 	code     string
+	userCode string
 	refresh  string
 	access   string
 }

@@ -86,13 +86,23 @@ func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*i
 // issueForClient lets a confidential client act for itself (RFC 6749 section
 // 4.4). There is no refresh token: the client can ask again.
 func issueForClient(_ context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	target, scopes, err := s.wanted(req)
+	if err != nil {
+		return nil, err
+	}
+	return &issuance{grantID: rand.Text(), resource: target.URL(), scopes: scopes}, nil
+}
+
+// wanted are the resource and the scopes of a request that begins with nothing
+// that a person has seen before.
+func (s *Server) wanted(req *tokenRequest) (*oauth.Resource, oauth.Scopes, error) {
 	target := req.resource
 	if target == nil {
 		target = s.cfg.Resources[0]
 	}
 	scopes := s.grantable(req.scope, target, req.client)
 	if len(scopes) == 0 {
-		return nil, oauth.InvalidScope("this client can have none of the scopes of this server")
+		return nil, nil, oauth.InvalidScope("this client can have none of the scopes of this server")
 	}
-	return &issuance{grantID: rand.Text(), resource: target.URL(), scopes: scopes}, nil
+	return target, scopes, nil
 }

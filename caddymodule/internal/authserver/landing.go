@@ -59,6 +59,8 @@ func (s *Server) describe() description {
 		"authorization_endpoint": pathAuthorize,
 		"token_endpoint":         pathToken,
 		"registration_endpoint":  pathRegister,
+
+		"device_authorization_endpoint": pathDeviceAuthorization,
 	} {
 		if _, ok := s.routes[path]; ok && (path != pathRegister || !s.cfg.Registration.Off) {
 			d.Endpoints[name] = s.cfg.Issuer + path

@@ -22,11 +22,17 @@ type Tries struct {
 	mu       sync.Mutex // of making buckets
 	accounts *bounded.Cache
 	peers    *bounded.Cache
+
+	// What all peers together may do about devices.
+	devices, userCodes *rate.Limiter
 }
 
 // NewTries returns an empty memory.
 func NewTries() *Tries {
-	return &Tries{accounts: bounded.NewCache(triesEntries), peers: bounded.NewCache(triesEntries)}
+	return &Tries{
+		accounts: bounded.NewCache(triesEntries), peers: bounded.NewCache(triesEntries),
+		devices: forAll(allDevices, deviceWindow), userCodes: forAll(allUserCodes, userCodeWindow),
+	}
 }
 
 // limiter slows down guessing. A try counts against the account and against the

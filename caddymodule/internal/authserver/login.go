@@ -134,31 +134,49 @@ func (s *Server) authenticate(r *http.Request, username, password string) (login
 // readLoginForm reads a sign-in or account-switch form, whichever transaction it
 // belongs to, with the client of the transaction if there is one.
 func (s *Server) readLoginForm(w http.ResponseWriter, r *http.Request) (*form, *client.Client, error) {
-	f, err := s.readForm(w, r, forAuthorize)
-	if errors.Is(err, errSealBroken) {
-		values := &params{values: r.PostForm}
-		tx, err := s.seal.open(values.get(pages.FieldToken), forAccount, s.cookies.browser(r))
-		return &form{values, tx}, nil, err
-	}
+	f, err := s.readForm(w, r, signInPurposes...)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.requestClient(r, f.tx.ClientID, f.tx.RedirectURI)
+	c, err := s.clientOf(r, f.tx)
 	return f, c, err
+}
+
+// signInPurposes are those of transactions that people sign in for.
+var signInPurposes = []purpose{forAuthorize, forAccount, forDevice}
+
+// clientOf returns the client of a transaction, or nil for one that leads to the
+// account page.
+func (s *Server) clientOf(r *http.Request, tx *transaction) (*client.Client, error) {
+	switch tx.Purpose {
+	case forAuthorize:
+		return s.requestClient(r, tx.ClientID, tx.RedirectURI)
+	case forDevice:
+		return s.lookup(r, tx.ClientID)
+	}
+	return nil, nil
 }
 
 // afterLogin sends the browser on with a GET, so that reloading the page does
 // not send the password again.
 func (s *Server) afterLogin(w http.ResponseWriter, tx *transaction) error {
-	target := pathAccount
-	if tx.Purpose == forAuthorize {
-		sealed, err := s.seal.seal(tx)
-		if err != nil {
-			return err
-		}
-		target = pathAuthorize + "?" + url.Values{paramContinue: {sealed}}.Encode()
+	switch tx.Purpose {
+	case forAuthorize:
+		return s.continueAt(w, pathAuthorize, tx)
+	case forDevice:
+		return s.continueAt(w, pathDevice, tx)
 	}
-	seeOther(w, target)
+	seeOther(w, pathAccount)
+	return nil
+}
+
+// continueAt redirects to a page that goes on with the transaction.
+func (s *Server) continueAt(w http.ResponseWriter, path string, tx *transaction) error {
+	sealed, err := s.seal.seal(tx)
+	if err != nil {
+		return err
+	}
+	seeOther(w, path+"?"+url.Values{paramContinue: {sealed}}.Encode())
 	return nil
 }
 

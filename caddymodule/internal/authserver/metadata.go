@@ -43,6 +43,10 @@ func (s *Server) buildMetadata() []byte {
 	} else {
 		m.ResponseTypesSupported, m.ResponseModesSupported = []string{}, nil
 	}
+	if s.cfg.DeviceAuthorization {
+		m.DeviceAuthorizationEndpoint = s.cfg.Issuer + pathDeviceAuthorization
+		m.GrantTypesSupported = append(m.GrantTypesSupported, oauth.GrantDeviceCode)
+	}
 	if !s.cfg.Registration.Off {
 		m.RegistrationEndpoint = s.cfg.Issuer + pathRegister
 	}

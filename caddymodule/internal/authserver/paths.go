@@ -10,9 +10,12 @@ const PathCallback = pathCallback
 func Paths() []string {
 	return []string{
 		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,
-		pathToken, pathRegister, pathRevoke, pathIntrospect, pathJWKS, pathHealth,
+		pathToken, pathRegister, pathRevoke, pathIntrospect, pathJWKS, pathHealth, pathDevice, pathDeviceAuthorization,
 	}
 }
+
+// DevicePaths are the paths that devices and their people need (RFC 8628).
+func DevicePaths() []string { return []string{pathDeviceAuthorization, pathDevice} }
 
 // OAuthPaths are the paths that clients need in order to get tokens: for people
 // who sign in, or for programs only.

@@ -8,7 +8,7 @@ import (
 )
 
 func TestEveryListedPathIsAnswered(t *testing.T) {
-	s := newSite(t, withProvider(newProvider()), asking)
+	s := newSite(t, withProvider(newProvider()), asking, withDevices)
 	for _, path := range slices.Concat(authserver.Paths(), authserver.OAuthPaths(true)) {
 		if _, ok := s.Endpoint(path); !ok {
 			t.Errorf("nothing answers %s", path)

@@ -88,18 +88,14 @@ func (s *Server) redirectLogin(id string) *Redirect {
 	return nil
 }
 
-// continued opens a sealed transaction of either purpose, with its client if it
-// has one.
+// continued opens a sealed transaction that people sign in for, with its client
+// if it has one.
 func (s *Server) continued(r *http.Request, sealed string) (*transaction, *client.Client, error) {
-	tx, err := s.seal.open(sealed, forAuthorize, s.cookies.browser(r))
-	if errors.Is(err, errSealBroken) {
-		tx, err = s.seal.open(sealed, forAccount, s.cookies.browser(r))
-		return tx, nil, err
-	}
+	tx, err := s.seal.openAny(sealed, s.cookies.browser(r), signInPurposes...)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.requestClient(r, tx.ClientID, tx.RedirectURI)
+	c, err := s.clientOf(r, tx)
 	return tx, c, err
 }
 
@@ -203,18 +199,15 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 
 // afterFailure shows the sign-in page of a transaction again.
 func (s *Server) afterFailure(w http.ResponseWriter, r *http.Request, tx *transaction, v pages.Login) error {
-	var c *client.Client
-	if tx.Purpose == forAuthorize {
-		var err error
-		if c, err = s.requestClient(r, tx.ClientID, tx.RedirectURI); err != nil {
-			return err
-		}
+	c, err := s.clientOf(r, tx)
+	if err != nil {
+		return err
 	}
 	return s.showLogin(w, r, tx, c, v)
 }
 
-// cancelled tells the client that the person turned back at the provider. Whoever
-// only wanted to see the account page can choose again.
+// cancelled tells the client that the person turned back at the provider. Where
+// there is no client to go back to, the person can choose again.
 func (s *Server) cancelled(w http.ResponseWriter, r *http.Request, tx *transaction) error {
 	if tx.Purpose != forAuthorize {
 		return s.afterFailure(w, r, tx, pages.Login{})

@@ -48,7 +48,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Normalize(); err != nil {
+	if err := m.Normalize(s.furtherGrantTypes()...); err != nil {
 		return nil, err
 	}
 	if slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) && !s.cfg.OpenServiceAccounts {
@@ -57,6 +57,16 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 		}
 	}
 	return s.clients.Register(r.Context(), m)
+}
+
+// furtherGrantTypes are those that clients can register for by choice of the
+// operator. Where redirect URIs say who may register, there is no device grant: it
+// has none.
+func (s *Server) furtherGrantTypes() []string {
+	if s.cfg.DeviceAuthorization && len(s.cfg.Registration.Hosts) == 0 {
+		return []string{oauth.GrantDeviceCode}
+	}
+	return nil
 }
 
 // InitialAccess is what an initial access token lets clients register as.

@@ -40,6 +40,10 @@ type transaction struct {
 	Scopes          oauth.Scopes `json:"sc,omitempty"`
 	Locales         string       `json:"l,omitempty"`
 
+	// The request of a device in place of an authorization request.
+	UserCode oauth.UserCode `json:"uc,omitempty"`
+	Device   string         `json:"d,omitempty"` // its id
+
 	// How people shall sign in.
 	Prompt string         `json:"pr,omitempty"`
 	MaxAge *time.Duration `json:"ma,omitempty"`
@@ -63,6 +67,8 @@ const (
 	forAuthorize purpose = "authorize"
 	forAccount   purpose = "account"
 	forProvider  purpose = "provider"
+	forUserCode  purpose = "user code" // before it is entered
+	forDevice    purpose = "device"
 )
 
 // maxSealed bounds a sealed transaction in bytes.
@@ -129,6 +135,16 @@ func (s *sealer) open(sealed string, p purpose, browser []byte) (*transaction, e
 		return nil, errSealExpired
 	}
 	return t, nil
+}
+
+// openAny is open for a transaction of one of several purposes.
+func (s *sealer) openAny(sealed string, browser []byte, purposes ...purpose) (*transaction, error) {
+	for _, p := range purposes {
+		if t, err := s.open(sealed, p, browser); !errors.Is(err, errSealBroken) {
+			return t, err
+		}
+	}
+	return nil, errSealBroken
 }
 
 var errOtherBrowser = errors.New("sealed value belongs to another browser")

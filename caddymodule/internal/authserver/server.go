@@ -82,6 +82,10 @@ type Config struct {
 	// PKCEPlain accepts the challenge method "plain".
 	PKCEPlain bool
 
+	// DeviceAuthorization lets devices without a browser in, if people can sign
+	// in (RFC 8628).
+	DeviceAuthorization bool
+
 	// Static reports that static bearer tokens work as well, for the landing
 	// page.
 	Static bool
@@ -152,6 +156,9 @@ type Server struct {
 	callbacks *limiter       // of answers from providers that prove nothing
 	secrets   *limiter       // of client secrets
 	documents *limiter       // of metadata documents
+	devices   *limiter       // of device codes
+	userCodes *limiter       // of guesses of user codes
+	tries     *Tries
 	pages     *pages.Renderer
 	routes    map[string]http.HandlerFunc
 	metadata  []byte
@@ -164,6 +171,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.DeviceAuthorization = cfg.DeviceAuthorization && cfg.SignIn && cfg.OAuth
 	s := &Server{cfg: cfg, origin: origin, keys: st.Keys, verifier: verifier}
 	s.revoker = accessRevoker{st.Revocations, cfg.AccessLifetime}
 	s.grants = grant.NewService(st.Store, st.Prefix, st.Keys.Derive, grant.Config{
@@ -182,6 +190,9 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.store, s.signIns, s.external = st.Store, st.Prefix+"signin/", s.methods()
 	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
 	s.documents = newLimiter(st.Tries, "document", discoverMax, discoverWindow)
+	s.tries = st.Tries
+	s.devices = newLimiter(st.Tries, "device", deviceMax, deviceWindow)
+	s.userCodes = newLimiter(st.Tries, "user code", userCodeMax, userCodeWindow)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount
@@ -225,6 +236,9 @@ const (
 	pathIntrospect = "/introspect"
 	pathJWKS       = "/jwks"
 	pathHealth     = "/health"
+	pathDevice     = pages.PathDevice
+
+	pathDeviceAuthorization = "/device_authorization"
 )
 
 // buildRoutes lists the endpoints. Each of them checks its methods itself.
@@ -256,6 +270,10 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 		routes[pathLogout] = s.serveLogout
 		routes[pathAccount] = s.serveAccount
 		routes[pathRemove] = s.serveRemove
+	}
+	if s.cfg.DeviceAuthorization {
+		routes[pathDeviceAuthorization] = open(s.serveDeviceAuthorization, http.MethodPost)
+		routes[pathDevice] = s.serveDevice
 	}
 	// Clients look for metadata with the resource's path inserted after the
 	// well-known part (RFC 8414 section 3.1) or appended before it.

@@ -156,16 +156,20 @@ func (s *Server) vouched(w http.ResponseWriter, r *http.Request, tx *transaction
 	return s.welcome(w, r, tx, user)
 }
 
-// vouchedForAccount signs in whom a proxy vouches for on the way to the account page:
-// the word of the proxy counts at the authorization endpoint only, which leads
-// back from there.
-func (s *Server) vouchedForAccount(w http.ResponseWriter, r *http.Request, sealed string) (done bool, err error) {
+// vouchedElsewhere signs in whom a proxy vouches for on the way to the account page
+// or to the consent for a device: the word of the proxy counts at the
+// authorization endpoint only, which leads back from there.
+func (s *Server) vouchedElsewhere(w http.ResponseWriter, r *http.Request, sealed string) (done bool, err error) {
 	if s.cfg.Request == nil || sealed == "" {
 		return false, nil
 	}
-	tx, err := s.seal.open(sealed, forAccount, s.cookies.browser(r))
+	tx, err := s.seal.openAny(sealed, s.cookies.browser(r), forAccount, forDevice)
 	if err != nil {
 		return false, nil //nolint:nilerr // it may be an authorization request
+	}
+	c, err := s.clientOf(r, tx)
+	if err != nil {
+		return true, err
 	}
 	current, err := s.session(r)
 	if err == nil {
@@ -175,10 +179,9 @@ func (s *Server) vouchedForAccount(w http.ResponseWriter, r *http.Request, seale
 	case err != nil:
 		return true, err
 	case current == nil:
-		return true, s.showLogin(w, r, tx, nil, pages.Login{})
+		return true, s.showLogin(w, r, tx, c, pages.Login{})
 	}
-	seeOther(w, pathAccount)
-	return true, nil
+	return true, s.afterLogin(w, tx)
 }
 
 // nobodyVouches is the page when the proxy is the only way in and says nothing.

@@ -50,6 +50,13 @@ type grantType struct {
 	// confidential demands a client secret.
 	confidential bool
 
+	// offered says where there is such a grant type; nil for everywhere.
+	offered func(*Config) bool
+
+	// stranger reports whether a request may be of a client that nobody has
+	// allowed anything yet; nil for never.
+	stranger func(*Server, *params) bool
+
 	// clientOf names the client of a request that names none.
 	clientOf func(context.Context, *Server, *params) (string, error)
 
@@ -60,6 +67,11 @@ var grantTypes = []grantType{
 	{name: oauth.GrantAuthorizationCode, clientOf: needClientID, issue: issueForCode},
 	{name: oauth.GrantRefreshToken, clientOf: clientOfRefreshToken, issue: issueForRefreshToken},
 	{name: oauth.GrantClientCredentials, clientOf: needClientID, issue: issueForClient, confidential: true},
+	{
+		name: oauth.GrantDeviceCode, clientOf: needClientID, issue: issueForDevice,
+		offered:  func(cfg *Config) bool { return cfg.DeviceAuthorization },
+		stranger: func(s *Server, p *params) bool { return s.grants.IsDeviceCode(p.get(paramDeviceCode)) },
+	},
 }
 
 // tokenResponse is the answer of RFC 6749 section 5.1. The scope is always there,
@@ -91,7 +103,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err != nil {
 		return nil, nil, err
 	}
-	kind, err := findGrantType(p)
+	kind, err := s.findGrantType(p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,6 +116,7 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	if err != nil {
 		return nil, err
 	}
+	creds.stranger = kind.stranger != nil && kind.stranger(s, p)
 	c, err := s.authenticateClient(r, creds, func() (string, error) { return kind.clientOf(r.Context(), s, p) })
 	if err != nil {
 		return nil, err
@@ -127,7 +140,7 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	return s.mint(r.Context(), c, issued, kind.name)
 }
 
-func findGrantType(p *params) (*grantType, error) {
+func (s *Server) findGrantType(p *params) (*grantType, error) {
 	name := p.get("grant_type")
 	if err := p.err(); err != nil {
 		return nil, err
@@ -136,8 +149,8 @@ func findGrantType(p *params) (*grantType, error) {
 		return nil, oauth.InvalidRequest("grant_type is missing")
 	}
 	for i := range grantTypes {
-		if grantTypes[i].name == name {
-			return &grantTypes[i], nil
+		if kind := &grantTypes[i]; kind.name == name && (kind.offered == nil || kind.offered(&s.cfg)) {
+			return kind, nil
 		}
 	}
 	return nil, oauth.UnsupportedGrantType()

@@ -30,6 +30,7 @@ type Summary struct {
 	APITokens int `json:"api_tokens"`
 
 	Grants   int `json:"grants"`
+	Devices  int `json:"devices"` // requests of devices
 	Sessions int `json:"sessions"`
 	SignIns  int `json:"sign_ins"` // marks of finished sign-ins at providers
 	Revoked  int `json:"revoked"`
@@ -49,6 +50,7 @@ const (
 	kindUsed    kind = "assertion"
 	kindToken   kind = "apitoken"
 	kindGrant   kind = "grant"
+	kindDevice  kind = "device"
 	kindSession kind = "session"
 	kindSignIn  kind = "signin"
 	kindRevoked kind = "revoked"
@@ -73,6 +75,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.APITokens++
 	case kindGrant:
 		s.Grants++
+	case kindDevice:
+		s.Devices++
 	case kindSession:
 		s.Sessions++
 	case kindSignIn:
@@ -100,7 +104,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindDoc, kindUsed, kindToken, kindGrant, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -139,6 +143,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = apitoken.RecordVersion, apitoken.CheckRecord(name, value)
 	case kindGrant:
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
+	case kindDevice:
+		known, err = grant.DeviceVersion, grant.CheckDevice(name, value)
 	case kindSession:
 		known, err = c.SessionVersion, c.Session(name, value)
 	case kindSignIn:
@@ -170,6 +176,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm after an hour; until then, an assertion could be used twice"
 	case k == kindToken:
 		return "restore a backup, or make a new token of that name: this one is refused"
+	case k == kindDevice:
+		return "it does no harm: the device asks for a new code"
 	case k == kindSignIn:
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindSession:

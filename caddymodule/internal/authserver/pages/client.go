@@ -16,7 +16,7 @@ type Level int
 // The levels, from the least to the most trusted.
 const (
 	// UnconfirmedApp registered itself and returns to this computer or to a
-	// private-use scheme: any program could be behind it.
+	// private-use scheme, or is on a device: any program could be behind it.
 	UnconfirmedApp Level = iota
 
 	// UnconfirmedWebsite registered itself and returns to an https address.
@@ -27,8 +27,8 @@ const (
 	KnownWebsite
 
 	// ConfirmedLocal is described by a client metadata document but returns to
-	// this computer, so the host vouches for the name and nobody for the
-	// program that is asking.
+	// this computer, or is on a device, so the host vouches for the name and
+	// nobody for the program that is asking.
 	ConfirmedLocal
 
 	// Confirmed is described by a client metadata document and returns to an
@@ -41,7 +41,7 @@ const (
 
 // Client is the app that asks for access. The host that vouches for it and the
 // place its answer goes to are derived from ID and Redirect, so that a page
-// cannot name one address and use another.
+// cannot name one address and use another. A client on a device has no address.
 type Client struct {
 	// Name is the client_name as received; the pages clean it with [CleanName].
 	Name string
@@ -54,6 +54,11 @@ type Client struct {
 
 	// Redirect is the redirect URI of this request, already validated.
 	Redirect string
+
+	// Device says that there is none, because the client is on a device that
+	// asks for its access by itself. Then Level is UnconfirmedApp,
+	// ConfirmedLocal or Configured.
+	Device bool
 
 	// RegisteredAt is when the client registered itself; zero hides the row.
 	RegisteredAt time.Time
@@ -76,6 +81,7 @@ const (
 	website  placeKind = "website"
 	computer placeKind = "computer"
 	scheme   placeKind = "scheme" // Host holds "cursor:"
+	device   placeKind = "device" // Host is empty
 )
 
 // deniedSchemes run script, read local content or wrap another address. The
@@ -178,6 +184,32 @@ var looks = map[Level]look{
 	UnconfirmedApp:     {Key: "app", Note: "warn", Mark: "unknown"},
 }
 
+// deviceLooks take the place of looks that speak of this computer.
+var deviceLooks = map[Level]look{
+	ConfirmedLocal: {Key: "named", Note: "calm", Mark: "app"},
+	UnconfirmedApp: {Key: "device", Note: "warn", Mark: "unknown"},
+}
+
+// Decide is the path that takes the answer about the client.
+func (c *clientView) Decide() string {
+	if c.Device {
+		return PathDevice
+	}
+	return PathAuthorize
+}
+
+// place is where the access goes.
+func (c Client) place() (place, error) {
+	if !c.Device {
+		_, to, err := parseRedirect(c.Redirect)
+		return to, err
+	}
+	if c.Redirect != "" {
+		return place{}, fmt.Errorf("%w: a client on a device has an address", ErrView)
+	}
+	return place{Kind: device}, nil
+}
+
 // newClientView derives what is shown from a client. It refuses a level that
 // does not fit the redirect URI: a shield on a page that hands the access to
 // some program on this computer would be a lie.
@@ -186,9 +218,12 @@ func newClientView(c Client) (*clientView, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown level of identity %d", ErrView, c.Level)
 	}
-	_, to, err := parseRedirect(c.Redirect)
+	to, err := c.place()
 	if err != nil {
 		return nil, fmt.Errorf("redirect URI: %w", err)
+	}
+	if d, ok := deviceLooks[c.Level]; ok && c.Device {
+		l = d
 	}
 	v := &clientView{Client: c, Name: CleanName(c.Name), To: to, Look: l}
 	switch c.Level {

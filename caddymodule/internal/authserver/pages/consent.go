@@ -30,6 +30,9 @@ type Consent struct {
 	// StayConnected says that the app also gets a refresh token.
 	StayConnected bool
 
+	// UserCode is what the device of a Client on a device shows.
+	UserCode string
+
 	// Token is the opaque reference to the request on the server, bound to the
 	// browser's session. It is all that the forms carry.
 	Token string
@@ -81,8 +84,8 @@ func (b consentBody) ScopeNames() []string {
 }
 
 // Consent writes the consent page. Its form posts FieldToken, FieldDecision
-// and a FieldScope for each ticked scope to PathAuthorize; Enter in a box
-// submits the first button, which is Cancel.
+// and a FieldScope for each ticked scope to PathAuthorize, or to PathDevice for a
+// client on a device; Enter in a box submits the first button, which is Cancel.
 func (r *Renderer) Consent(w http.ResponseWriter, req *http.Request, status int, v Consent) error {
 	c, err := newClientView(v.Client)
 	if err != nil {

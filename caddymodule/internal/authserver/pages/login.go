@@ -58,7 +58,7 @@ func (b loginBody) Invalid() bool { return b.Failure == WrongCredentials }
 
 // Login writes the sign-in page. Its form posts FieldToken, FieldUsername and
 // FieldPassword to PathLogin; Cancel posts FieldToken and DecisionDeny to
-// PathAuthorize.
+// PathAuthorize, or to PathDevice for a client on a device.
 func (r *Renderer) Login(w http.ResponseWriter, req *http.Request, status int, v Login) error {
 	body := loginBody{Login: v, Server: r.server(v.Resource)}
 	if v.Client != nil {

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/http/httptest"
@@ -167,14 +168,57 @@ func everyPage(r *Renderer) map[string]func(http.ResponseWriter, *http.Request) 
 			return r.Error(w, req, 400, Error{Problem: p, Detail: "why", Reference: "01JD", User: "alice", Provider: "Google", SwitchToken: token})
 		}
 	}
+	addDevices(r, all)
 	addRest(r, all)
 	return all
+}
+
+const userCode = "WDJB-MJHT"
+
+// addDevices adds the pages for devices.
+func addDevices(r *Renderer, all map[string]func(http.ResponseWriter, *http.Request) error) {
+	for name, v := range map[string]Device{
+		"device code": {}, "device code to compare": {Code: userCode, Compare: true},
+		"device code unknown": {Code: userCode, Failure: UnknownUserCode}, "device code pause": {Code: "x", Failure: TooManyUserCodes, Wait: time.Minute},
+	} {
+		v.Token = token
+		all[name] = func(w http.ResponseWriter, req *http.Request) error { return r.Device(w, req, 200, v) }
+	}
+	for name, c := range clientsOnDevices() {
+		all["consent of a device "+name] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Consent(w, req, 200, Consent{
+				Client: c, Resource: cisco, User: "alice", Token: token, UserCode: userCode, StayConnected: true, Scopes: []Scope{readScope, writeScope},
+			})
+		}
+		all["login for a device "+name] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Login(w, req, 200, Login{Client: &c, Password: true, Token: token})
+		}
+		for _, denied := range []bool{false, true} {
+			all[fmt.Sprint("device done ", name, denied)] = func(w http.ResponseWriter, req *http.Request) error {
+				return r.DeviceDone(w, req, 200, DeviceDone{Client: c, Resource: cisco, User: "alice", Denied: denied})
+			}
+		}
+	}
+}
+
+// clientsOnDevices are the levels that clients without an address can have.
+func clientsOnDevices() map[string]Client {
+	return map[string]Client{
+		"configured": {Name: "Nightly report", ID: "nightly", Level: Configured, Device: true},
+		"described":  {Name: "Claude Code", ID: "https://claude.ai/cc", Level: ConfirmedLocal, Device: true},
+		"registered": {Name: "Claude Code", ID: "mcp_1", Level: UnconfirmedApp, Device: true, RegisteredAt: time.Now()},
+		"nameless":   {Name: "\u200b", ID: "mcp_2", Level: UnconfirmedApp, Device: true},
+		"hostile":    {Name: `<script>alert(1)</script>`, ID: "mcp_3", Level: UnconfirmedApp, Device: true},
+	}
 }
 
 func addRest(r *Renderer, all map[string]func(http.ResponseWriter, *http.Request) error) {
 	var apps []App
 	for _, c := range clientsOfEveryKind() {
 		apps = append(apps, App{ID: "g", Client: c, Scopes: []string{"Read"}, StayConnected: true, Connected: time.Now(), LastUsed: time.Now()})
+	}
+	for _, c := range clientsOnDevices() {
+		apps = append(apps, App{ID: "g", Client: c, Connected: time.Now()})
 	}
 	all["account"] = func(w http.ResponseWriter, req *http.Request) error {
 		return r.Account(w, req, 200, Account{User: "alice", Apps: apps, Removed: &cursor, Token: token})

@@ -25,6 +25,7 @@ const (
 	PathLogin     = "/login"        // user name and password
 	PathSwitch    = "/login/switch" // sign in as somebody else
 	PathLogout    = "/logout"
+	PathDevice    = "/device" // the code of a device, and consent to it
 )
 
 // RevokeSuffix follows [Options.AccountPath] in the path that removes an app.
@@ -39,6 +40,7 @@ const (
 	FieldPassword   = "password"
 	FieldGrant      = "grant"      // the ID of the App to remove
 	FieldEverywhere = "everywhere" // "1" ends all sessions of the user
+	FieldUserCode   = "user_code"  // what a device shows
 
 	DecisionAllow = "allow"
 	DecisionDeny  = "deny"
@@ -173,7 +175,7 @@ func newBook(c *catalogue, s *site) (book, error) {
 }
 
 // pageNames are the templates that fill the layout.
-var pageNames = []string{"account", "consent", "error", "handoff", "landing", "login", "signedout"}
+var pageNames = []string{"account", "consent", "device", "devicedone", "error", "handoff", "landing", "login", "signedout"}
 
 // choose returns the pages in the language that fits the request best.
 func (r *Renderer) choose(req *http.Request, locales string) book {

@@ -137,8 +137,8 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 }
 
 func TestEveryFormCarriesTheTokenAndGoesToAKnownPath(t *testing.T) {
-	paths := []string{PathAuthorize, PathLogin, PathSwitch, PathLogout, "/account" + RevokeSuffix}
-	fields := []string{FieldToken, FieldDecision, FieldScope, FieldUsername, FieldPassword, FieldGrant, FieldEverywhere}
+	paths := []string{PathAuthorize, PathLogin, PathSwitch, PathLogout, PathDevice, "/account" + RevokeSuffix}
+	fields := []string{FieldToken, FieldDecision, FieldScope, FieldUsername, FieldPassword, FieldGrant, FieldEverywhere, FieldUserCode}
 	eachPage(t, func(t *testing.T, _ string, _ *http.Response, doc *node) {
 		for _, f := range doc.all("form") {
 			if f.attr("method") != "post" || !slices.Contains(paths, f.attr("action")) {

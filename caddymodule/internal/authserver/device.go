@@ -1,0 +1,333 @@
+// This file implements the endpoint and the page of RFC 8628 (OAuth 2.0 Device
+// Authorization Grant). The state of a request is in package grant.
+
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+)
+
+// Everybody may ask for a device code, so an address may do so deviceMax times, and
+// all together allDevices times, within deviceWindow, which is also how long a
+// request is kept. So a node never keeps more than twice allDevices: as many as
+// there may be at once, and those that come until the first of them lapses.
+const (
+	deviceMax    = 30
+	allDevices   = 1000
+	deviceWindow = grant.DeviceLifetime
+)
+
+// Guessing user codes (section 5.1). There are 20^8 = 2.56e10 of them, and at most
+// 2000 on a node, so a guess is right with a probability below 8e-8, and the 100 a
+// minute that all addresses together have with 8e-6: once in 89 days of guessing
+// without a pause, if the place for strangers is full all the time. With 20 devices
+// that wait it is once in 24 years. And whoever is right has to sign in before
+// anything happens, and can then give away nothing but an access of their own.
+const (
+	userCodeMax    = 10
+	allUserCodes   = 100
+	userCodeWindow = time.Minute
+)
+
+// forAll is what all addresses together may do within a window.
+func forAll(limit int, window time.Duration) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(float64(limit)/window.Seconds()), limit)
+}
+
+// serveDeviceAuthorization is the device authorization endpoint (section 3.1).
+func (s *Server) serveDeviceAuthorization(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.startDevice(w, r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	respond.JSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.DeviceAuthorization, error) {
+	p, err := formParams(w, r)
+	if err != nil {
+		return nil, err
+	}
+	creds, err := readCredentials(r, p)
+	if err != nil {
+		return nil, err
+	}
+	creds.stranger = true
+	c, err := s.authenticateClient(r, creds, func() (string, error) { return needClientID(r.Context(), s, p) })
+	if err != nil {
+		return nil, err
+	}
+	if !c.Allows(oauth.GrantDeviceCode) {
+		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + oauth.GrantDeviceCode)
+	}
+	req, err := s.sharedParameters(p, c)
+	if err != nil {
+		return nil, err
+	}
+	target, scopes, err := s.wanted(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.spendDevice(r); err != nil {
+		return nil, err
+	}
+	code, userCode, err := s.grants.StartDevice(r.Context(), grant.DeviceRequest{ClientID: c.ID, Resource: target.URL(), Scopes: scopes})
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("a device waits for a person", zap.String("client_id", c.ID), zap.String("scope", scopes.String()))
+	return &oauth.DeviceAuthorization{
+		DeviceCode: code, UserCode: userCode.String(), VerificationURI: s.cfg.Issuer + pathDevice,
+		VerificationURIComplete: s.cfg.Issuer + pathDevice + "?" + url.Values{paramUserCode: {userCode.String()}}.Encode(),
+		ExpiresIn:               int64(grant.DeviceLifetime / time.Second), Interval: grant.DeviceInterval,
+	}, nil
+}
+
+// spendDevice counts a request of a device. An address that is held back costs
+// the others nothing.
+func (s *Server) spendDevice(r *http.Request) error {
+	peer := s.cfg.ClientIP(r)
+	_, wait := s.devices.begin(peerKey(peer), peer)
+	if all := s.tries.devices; wait == 0 && !all.Allow() {
+		wait = pause(all, time.Now())
+	}
+	if wait == 0 {
+		return nil
+	}
+	return oauth.TooManyRequests("too many devices are asking at the moment; try again later", int(wait/time.Second)+1)
+}
+
+// issueForDevice answers a device that polls (section 3.4).
+func issueForDevice(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	redemption := grant.DeviceRedemption{
+		DeviceCode: req.get(paramDeviceCode), ClientID: req.client.ID, Resource: req.resourceURL(), Accept: s.stillGood(ctx, req.client, nil),
+	}
+	switch {
+	case req.err() != nil:
+		return nil, req.err()
+	case redemption.DeviceCode == "":
+		return nil, oauth.InvalidRequest("device_code is missing")
+	}
+	g, refresh, err := s.grants.RedeemDevice(ctx, redemption)
+	if err != nil {
+		return nil, err
+	}
+	return &issuance{user: g.User, grantID: g.ID, resource: g.Resource, scopes: g.Scopes, refresh: refresh}, nil
+}
+
+// Names of parameters.
+const (
+	paramDeviceCode = "device_code"
+	paramUserCode   = pages.FieldUserCode
+)
+
+// serveDevice is the page on which people let a device in (section 3.3). GET
+// changes nothing; POST is one of our own forms.
+func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
+	var err error
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		err = s.device(w, r)
+	case http.MethodPost:
+		err = s.answerDevice(w, r)
+	default:
+		refuseMethod(w, r, http.MethodGet, http.MethodPost)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// device asks for the code, or goes on with a code that was entered. A code in the
+// address is filled in; the person has to compare it all the same (section
+// 3.3.1).
+func (s *Server) device(w http.ResponseWriter, r *http.Request) error {
+	p, err := queryParams(r)
+	if err != nil {
+		return err
+	}
+	sealed, typed, locales := p.get(paramContinue), p.get(paramUserCode), p.get("ui_locales")
+	if err := p.err(); err != nil {
+		return err
+	}
+	if sealed != "" {
+		return s.deviceConsent(w, r, sealed)
+	}
+	v := pages.Device{}
+	if code, ok := oauth.ParseUserCode(typed); ok {
+		v.Code, v.Compare = code.String(), true
+	}
+	return s.askUserCode(w, r, truncate(locales, maxLocales), v)
+}
+
+// askUserCode shows the form for the code.
+func (s *Server) askUserCode(w http.ResponseWriter, r *http.Request, locales string, v pages.Device) error {
+	tx := newTransaction(forUserCode, s.cookies.ensureBrowser(w, r))
+	tx.Locales = locales
+	sealed, err := s.seal.seal(tx)
+	if err != nil {
+		return err
+	}
+	v.Token, v.Locales = sealed, locales
+	status := http.StatusOK
+	switch v.Failure {
+	case pages.NoDeviceFailure:
+	case pages.UnknownUserCode:
+		status = http.StatusBadRequest
+	case pages.TooManyUserCodes:
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", strconv.Itoa(int(v.Wait/time.Second)+1))
+	}
+	s.rendered(w, s.pages.Device(w, r, status, v))
+	return nil
+}
+
+// answerDevice takes the code, and later the decision.
+func (s *Server) answerDevice(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.readForm(w, r, forUserCode, forDevice)
+	switch {
+	case err != nil:
+		return err
+	case f.tx.Purpose == forDevice:
+		return s.decideDevice(w, r, f)
+	}
+	return s.enterUserCode(w, r, f)
+}
+
+// enterUserCode looks a code up and goes on to sign-in and consent.
+func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) error {
+	typed := f.get(paramUserCode)
+	if err := f.err(); err != nil {
+		return err
+	}
+	code, ok := oauth.ParseUserCode(typed)
+	if !ok {
+		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.UnknownUserCode, Code: typed})
+	}
+	right, wait := s.tryUserCode(r)
+	if wait > 0 {
+		s.cfg.Log.Warn("a user code was held back", zap.Duration("wait", wait))
+		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.TooManyUserCodes, Wait: wait, Code: code.String()})
+	}
+	d, err := s.grants.FindDevice(r.Context(), code)
+	if errors.Is(err, grant.ErrNoDevice) || errors.Is(err, grant.ErrDecided) {
+		s.cfg.Log.Info("no device waits with the user code")
+		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.UnknownUserCode, Code: code.String()})
+	}
+	right()
+	if err != nil {
+		return err
+	}
+	tx := newTransaction(forDevice, f.tx.Browser)
+	tx.Locales, tx.UserCode, tx.Device = f.tx.Locales, code, d.ID()
+	tx.ClientID, tx.Resource, tx.Scopes = d.ClientID, d.Resource, d.Scopes
+	if s.cfg.Request != nil {
+		// Who vouches for people is asked at the authorization endpoint only.
+		return s.continueAt(w, pathAuthorize, tx)
+	}
+	return s.continueAt(w, pathDevice, tx)
+}
+
+// tryUserCode counts a guess. It returns what takes it back, or for how long to
+// wait.
+func (s *Server) tryUserCode(r *http.Request) (right func(), wait time.Duration) {
+	peer := s.cfg.ClientIP(r)
+	try, wait := s.userCodes.begin(peerKey(peer), peer)
+	if wait > 0 {
+		return nil, wait
+	}
+	all, now := s.tries.userCodes, time.Now()
+	if !all.AllowN(now, 1) {
+		return nil, pause(all, now)
+	}
+	return func() {
+		try.succeeded()
+		all.AllowN(time.Now(), -1)
+	}, 0
+}
+
+// deviceConsent shows the page that comes next after the code: sign-in, or consent,
+// which is asked for each time.
+func (s *Server) deviceConsent(w http.ResponseWriter, r *http.Request, sealed string) error {
+	tx, err := s.seal.open(sealed, forDevice, s.cookies.browser(r))
+	if err != nil {
+		return err
+	}
+	d, err := s.grants.FindDevice(r.Context(), tx.UserCode)
+	switch {
+	case errors.Is(err, grant.ErrNoDevice), errors.Is(err, grant.ErrDecided), err == nil && d.ID() != tx.Device:
+		return s.askUserCode(w, r, tx.Locales, pages.Device{Failure: pages.UnknownUserCode, Code: tx.UserCode.String()})
+	case err != nil:
+		return err
+	}
+	c, err := s.clientOf(r, tx)
+	if err != nil {
+		return err
+	}
+	current, err := s.session(r)
+	switch {
+	case err != nil:
+		return err
+	case current == nil, tx.outdated(current.Since):
+		return s.showLogin(w, r, tx, c, pages.Login{})
+	}
+	return s.showConsent(w, r, tx, c, current)
+}
+
+// decideDevice takes the answer of a person about a device.
+func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request, f *form) error {
+	c, err := s.clientOf(r, f.tx)
+	if err != nil {
+		return err
+	}
+	allow, err := f.decision()
+	if err != nil {
+		return err
+	}
+	done := pages.DeviceDone{Denied: !allow, Client: s.clientView(c, ""), Resource: s.resourceView(f.tx.Resource), Locales: f.tx.Locales}
+	if allow {
+		done.User, err = s.allowDevice(r, f, c)
+	} else {
+		err = s.grants.DenyDevice(r.Context(), f.tx.UserCode, f.tx.Device)
+	}
+	if err != nil {
+		return err
+	}
+	s.rendered(w, s.pages.DeviceDone(w, r, http.StatusOK, done))
+	return nil
+}
+
+// allowDevice records that the person of the form agrees, and returns who that
+// is.
+func (s *Server) allowDevice(r *http.Request, f *form, c *client.Client) (string, error) {
+	current, err := s.decider(r, f)
+	if err != nil {
+		return "", err
+	}
+	consent := consentOf(f.tx, current, s.decided(f, c))
+	consent.Request = f.tx.Device
+	if err := s.grants.AllowDevice(r.Context(), f.tx.UserCode, consent); err != nil {
+		return "", err
+	}
+	if err := s.clients.Touch(r.Context(), c); err != nil {
+		return "", unavailable(err)
+	}
+	s.cfg.Log.Info("access of a device allowed",
+		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", consent.Scopes))
+	return current.User.Display(), nil
+}

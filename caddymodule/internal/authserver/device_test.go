@@ -1,0 +1,805 @@
+package authserver_test
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/html"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
+)
+
+const deviceGrant = oauth.GrantDeviceCode
+
+// withDevices switches the device grant on.
+func withDevices(cfg *authserver.Config) {
+	cfg.DeviceAuthorization = true
+	cfg.Clients = append(cfg.Clients, &client.Client{
+		ID: "tv", Name: "Television", GrantTypes: []string{deviceGrant}, Secret: plainSecret("tv-secret"),
+	})
+}
+
+// registerDevice makes a public client of the device grant alone.
+func (s *site) registerDevice() string {
+	s.t.Helper()
+	a := s.program(request(http.MethodPost, "/register", `{"client_name":"Headless","grant_types":["`+deviceGrant+`"]}`))
+	if a.StatusCode != http.StatusCreated {
+		s.t.Fatalf("registration: %d %v", a.StatusCode, a.fields)
+	}
+	return a.text("client_id")
+}
+
+// askDevice sends a device authorization request.
+func (s *site) askDevice(clientID string, pairs ...string) answer {
+	s.t.Helper()
+	return s.program(request(http.MethodPost, "/device_authorization", with(url.Values{"client_id": {clientID}, "scope": {"mcp"}, "resource": {resource}}, pairs...)))
+}
+
+// waiting is a device that waits.
+type waiting struct{ clientID, code, userCode string }
+
+func (s *site) startDevice(clientID string, pairs ...string) waiting {
+	s.t.Helper()
+	a := s.askDevice(clientID, pairs...)
+	if a.StatusCode != http.StatusOK {
+		s.t.Fatalf("device authorization: %d %v", a.StatusCode, a.fields)
+	}
+	return waiting{clientID, a.text("device_code"), a.text("user_code")}
+}
+
+func polling(d waiting, pairs ...string) url.Values {
+	return with(url.Values{"grant_type": {deviceGrant}, "client_id": {d.clientID}, "device_code": {d.code}}, pairs...)
+}
+
+// enter types a code into the page for codes.
+func (b *browser) enter(code string) *page {
+	b.site.t.Helper()
+	return b.post("/device", with(b.get("/device").form("/device").values, "user_code", code))
+}
+
+// deviceConsent goes on to the page of consent.
+func (b *browser) deviceConsent(d waiting) *page {
+	b.site.t.Helper()
+	p := b.enter(d.userCode)
+	if p.has("/login") {
+		p = p.signIn("alice", password)
+	}
+	if p.status != http.StatusOK || !strings.Contains(p.body, `value="allow"`) {
+		b.site.t.Fatalf("no consent page but %d:\n%s", p.status, p.body)
+	}
+	return p
+}
+
+// decide presses a button of a consent page for a device.
+func (p *page) decide(decision string, pairs ...string) *page {
+	p.browser.site.t.Helper()
+	f := p.form("/device")
+	f.values.Set("decision", decision)
+	for i := 0; i < len(pairs); i += 2 {
+		f.values.Add(pairs[i], pairs[i+1])
+	}
+	return p.browser.post("/device", f.values)
+}
+
+// heading is what the page is headed with.
+func (p *page) heading() string {
+	text := ""
+	p.each("h1", func(n *html.Node) {
+		for d := range n.Descendants() {
+			if d.Type == html.TextNode {
+				text += d.Data
+			}
+		}
+	})
+	return text
+}
+
+func TestADeviceGoesTheWholeWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		id := s.registerDevice()
+		d := s.startDevice(id)
+		s.token(polling(d)).refused(t, 400, "authorization_pending")
+
+		b := s.browser()
+		p := b.enter(strings.ToLower(strings.ReplaceAll(d.userCode, "-", " ")))
+		if !p.has("/login") || !strings.Contains(p.body, "Headless") {
+			t.Fatalf("the sign-in page: %d\n%s", p.status, p.body)
+		}
+		p = p.signIn("alice", password)
+		for _, text := range []string{"Headless", "Unconfirmed app on a device", d.userCode, "Read bugs", "alice@example.com", resource, "Whoever sent you this code gets the access."} {
+			if !strings.Contains(p.body, text) {
+				t.Errorf("the consent page does not show %q", text)
+			}
+		}
+		if p = p.decide("allow", "scope", "bugs:write"); p.status != http.StatusOK || p.heading() != "Allowed. Go back to your device" {
+			t.Errorf("after the decision: %d %q", p.status, p.heading())
+		}
+
+		time.Sleep(5 * time.Second)
+		a := s.issued(polling(d, "resource", resource))
+		if a.text("scope") != "mcp bugs:write" {
+			t.Errorf("the scope is %q", a.text("scope"))
+		}
+		claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+		if err != nil || claims.Subject != "alice" || claims.ClientID != id || claims.Audience != resource {
+			t.Errorf("the token is about %+v, %v", claims, err)
+		}
+		a = s.issued(renewal(id, a.text("refresh_token")))
+		p = b.get("/account")
+		if !strings.Contains(p.body, "Headless") || !strings.Contains(p.body, "on a device") {
+			t.Errorf("the account page does not list the device:\n%s", p.body)
+		}
+		p.browser.post("/account/revoke", p.form("/account/revoke").values)
+		s.token(renewal(id, a.text("refresh_token"))).refused(t, 400, "invalid_grant")
+	})
+}
+
+func TestTheAnswerToADevice(t *testing.T) {
+	s := newSite(t, withDevices)
+	id := s.registerDevice()
+	a := s.askDevice(id)
+	code := a.text("user_code")
+	if _, ok := oauth.ParseUserCode(code); !ok || len(code) != 9 || len(a.text("device_code")) < 64 {
+		t.Errorf("the codes are %q and %q", a.text("device_code"), code)
+	}
+	if a.text("verification_uri") != issuer+"/device" || a.text("verification_uri_complete") != issuer+"/device?user_code="+code ||
+		a.fields["expires_in"] != 600.0 || a.fields["interval"] != 5.0 {
+		t.Errorf("the answer is %v", a.fields)
+	}
+	h := a.Header
+	if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || h.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("headers are %v", h)
+	}
+	preflight := request(http.MethodOptions, "/device_authorization", nil)
+	preflight.Header.Set("Origin", "https://app.example")
+	preflight.Header.Set("Access-Control-Request-Method", "POST")
+	if resp := s.serve(preflight); resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("the preflight: %d %v", resp.StatusCode, resp.Header)
+	}
+	if resp := s.serve(request(http.MethodGet, "/device_authorization", nil)); resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET: %d", resp.StatusCode)
+	}
+}
+
+func TestDeviceRequestsThatAreRefused(t *testing.T) {
+	s := newSite(t, withDevices)
+	id, other := s.registerDevice(), s.register()
+	basic := func(id, secret string, values url.Values) answer {
+		r := request(http.MethodPost, "/device_authorization", values)
+		r.SetBasicAuth(id, secret)
+		return s.program(r)
+	}
+	s.askDevice("-").refused(t, 401, "invalid_client")
+	s.askDevice("mcp_AAAAAAAAAAAAAAAAAAAAAAAAAA").refused(t, 401, "invalid_client")
+	s.askDevice(other).refused(t, 400, "unauthorized_client")
+	s.askDevice("tv").refused(t, 401, "invalid_client")
+	basic("tv", "wrong", nil).refused(t, 401, "invalid_client")
+	s.askDevice(id, "client_secret", "x").refused(t, 401, "invalid_client")
+	s.askDevice(id, "resource", "https://other.example/mcp").refused(t, 400, "invalid_target")
+	s.askDevice(id, "resource", "mcp").refused(t, 400, "invalid_target")
+	s.program(request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}, "scope": {"mcp", "admin"}})).refused(t, 400, "invalid_request")
+	s.program(request(http.MethodPost, "/device_authorization", `{"client_id":"`+id+`"}`)).refused(t, 400, "invalid_request")
+	s.program(request(http.MethodPost, "/device_authorization?client_id="+id, url.Values{})).refused(t, 401, "invalid_client")
+	for key := range s.keys() {
+		if strings.HasPrefix(key, "test/device/") {
+			t.Errorf("a refusal has left %s behind", key)
+		}
+	}
+	if a := basic("tv", "tv-secret", url.Values{}); a.StatusCode != http.StatusOK {
+		t.Errorf("a client with its secret: %d %v", a.StatusCode, a.fields)
+	}
+}
+
+// keys are all keys of the store.
+func (s *site) keys() map[string]bool {
+	s.t.Helper()
+	out := map[string]bool{}
+	for key, err := range s.store.Inner().Keys(s.t.Context(), "") {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		out[key] = true
+	}
+	return out
+}
+
+func TestWhatADeviceMayAskFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		id := s.registerDevice()
+		for _, c := range []struct {
+			rule     string
+			pairs    []string
+			scope    string
+			audience string
+		}{
+			{"nothing, so the default", []string{"scope", "-", "resource", "-"}, "mcp", resource},
+			{"another resource", []string{"scope", "-", "resource", issuer + "/admin"}, "admin", issuer + "/admin"},
+			{"unknown scopes are dropped", []string{"scope", "openid mcp x"}, "mcp", resource},
+			{"an optional scope", []string{"scope", "mcp bugs:write"}, "mcp bugs:write", resource},
+		} {
+			d := s.startDevice(id, c.pairs...)
+			s.browser().deviceConsent(d).decide("allow")
+			a := s.issued(polling(d))
+			claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+			if err != nil || a.text("scope") != c.scope || claims.Audience != c.audience {
+				t.Errorf("%s: scope %q for %q, %v", c.rule, a.text("scope"), claims.Audience, err)
+			}
+		}
+	})
+}
+
+func TestPollsThatAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		id, thief := s.registerDevice(), s.registerDevice()
+		d := s.startDevice(id)
+		s.token(polling(d, "client_id", "-")).refused(t, 401, "invalid_client")
+		s.token(polling(d, "device_code", "-")).refused(t, 400, "invalid_request")
+		s.token(polling(d, "device_code", "junk")).refused(t, 400, "invalid_grant")
+		s.token(polling(d, "client_id", thief)).refused(t, 400, "invalid_grant")
+		s.token(polling(d, "client_id", s.register())).refused(t, 400, "unauthorized_client")
+		s.token(polling(d, "resource", issuer+"/admin")).refused(t, 400, "invalid_target")
+		s.token(redemption(id, d.code)).refused(t, 400, "unauthorized_client")
+		twice := polling(d)
+		twice.Add("device_code", d.code)
+		s.token(twice).refused(t, 400, "invalid_request")
+
+		s.token(polling(d)).refused(t, 400, "authorization_pending")
+		s.token(polling(d)).refused(t, 400, "slow_down")
+		s.browser().deviceConsent(d).decide("allow")
+		time.Sleep(10 * time.Second)
+		s.token(polling(d, "client_id", thief)).refused(t, 400, "invalid_grant")
+		first := s.issued(polling(d))
+
+		// The answer was lost; later on it is a replay.
+		time.Sleep(10 * time.Second)
+		again := s.issued(polling(d))
+		if again.text("refresh_token") != first.text("refresh_token") {
+			t.Error("a repeated poll gets another refresh token")
+		}
+		time.Sleep(3 * time.Minute)
+		s.token(polling(d)).refused(t, 400, "invalid_grant")
+		s.token(renewal(id, first.text("refresh_token"))).refused(t, 400, "invalid_grant")
+		if s.good(first.text("access_token")) {
+			t.Error("the access token outlives the replay")
+		}
+		time.Sleep(7 * time.Minute)
+		s.token(polling(d)).refused(t, 400, "expired_token")
+	})
+}
+
+func TestADeviceThatIsDenied(t *testing.T) {
+	for rule, deny := range map[string]func(b *browser, d waiting) *page{
+		"on the page of consent": func(b *browser, d waiting) *page { return b.deviceConsent(d).decide("deny") },
+		"on the page of sign-in": func(b *browser, d waiting) *page { return b.enter(d.userCode).decide("deny") },
+		"after sending it twice": func(b *browser, d waiting) *page { p := b.deviceConsent(d); p.decide("deny"); return p.decide("deny") },
+		"in a session that ended": func(b *browser, d waiting) *page {
+			p := b.deviceConsent(d)
+			b.post("/logout", b.get("/account").form("/logout").values)
+			return p.decide("deny")
+		},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			s := newSite(t, withDevices)
+			d := s.startDevice(s.registerDevice())
+			b := s.browser()
+			if p := deny(b, d); p.status != http.StatusOK || p.heading() != "Cancelled. Your device gets no access" {
+				t.Errorf("got %d %q", p.status, p.heading())
+			}
+			s.token(polling(d)).refused(t, 400, "access_denied")
+			if p := b.enter(d.userCode); p.status != http.StatusBadRequest || p.has("/login") {
+				t.Errorf("the code is good for another decision: %d", p.status)
+			}
+		})
+	}
+}
+
+func TestDeviceGrantThatIsOff(t *testing.T) {
+	for rule, off := range map[string]func(*authserver.Config){
+		"by default":               func(*authserver.Config) {},
+		"where nobody can sign in": func(c *authserver.Config) { withDevices(c); c.SignIn = false },
+	} {
+		t.Run(rule, func(t *testing.T) {
+			s := newSite(t, off)
+			for _, path := range authserver.DevicePaths() {
+				if _, ok := s.Endpoint(path); ok {
+					t.Errorf("%s is there", path)
+				}
+			}
+			s.token(polling(waiting{"tv", "x", ""})).refused(t, 400, "unsupported_grant_type")
+			s.program(request(http.MethodPost, "/register", `{"grant_types":["`+deviceGrant+`"]}`)).refused(t, 400, "invalid_client_metadata")
+			a := s.program(request(http.MethodPost, "/register", vsCodeBody))
+			if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 2 {
+				t.Errorf("VS Code is registered with %v", a.fields)
+			}
+		})
+	}
+}
+
+func TestRegistrationForTheDeviceGrant(t *testing.T) {
+	s := newSite(t, withDevices)
+	a := s.program(request(http.MethodPost, "/register", vsCodeBody))
+	if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 3 {
+		t.Errorf("VS Code is registered with %v", a.fields)
+	}
+	if s.askDevice(a.text("client_id")).StatusCode != http.StatusOK {
+		t.Error("VS Code cannot use the device grant")
+	}
+	// Where redirect URIs decide who may register, a device has none to show.
+	s = newSite(t, withDevices, func(c *authserver.Config) {
+		c.Registration.Hosts = []string{"vscode.dev", "insiders.vscode.dev", "localhost"}
+	})
+	a = s.program(request(http.MethodPost, "/register", vsCodeBody))
+	if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 2 {
+		t.Errorf("with a list of hosts, VS Code is registered with %v", a.fields)
+	}
+	s.program(request(http.MethodPost, "/register", `{"grant_types":["`+deviceGrant+`"]}`)).refused(t, 400, "invalid_client_metadata")
+}
+
+func TestACodeInTheAddressIsOnlyFilledIn(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	before := len(s.store.Calls())
+	p := b.get("/device?user_code=" + d.userCode)
+	if p.status != http.StatusOK || !strings.Contains(p.body, `value="`+d.userCode+`"`) || !strings.Contains(p.body, "Is this the code that your device shows?") {
+		t.Errorf("got %d\n%s", p.status, p.body)
+	}
+	if calls := s.store.Calls()[before:]; len(calls) > 0 {
+		t.Errorf("a link alone asks the store: %v", calls)
+	}
+	f := p.form("/device")
+	if f.values.Get("user_code") != "" {
+		f.values.Del("user_code")
+	}
+	if p = b.post("/device", with(f.values, "user_code", d.userCode)); !p.has("/login") {
+		t.Errorf("after pressing the button: %d", p.status)
+	}
+	for _, junk := range []string{"<script>", "WDJB", "%FF"} {
+		if p := b.get("/device?user_code=" + url.QueryEscape(junk)); p.status != http.StatusOK || strings.Contains(p.body, "Is this the code") || strings.Contains(p.body, "script>") {
+			t.Errorf("%q in the address: %d\n%s", junk, p.status, p.body)
+		}
+	}
+	if p := b.get("/device?user_code=a&user_code=b"); p.status != http.StatusBadRequest {
+		t.Errorf("two codes: %d", p.status)
+	}
+}
+
+func TestUnknownUserCodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		d := s.startDevice(s.registerDevice())
+		b := s.browser()
+		for _, code := range []string{"", "AAAA-AAAA", "BBBB-BBBB", d.userCode + "B"} {
+			p := b.enter(code)
+			if p.status != http.StatusBadRequest || p.has("/login") || !strings.Contains(p.body, "No device is waiting with this code") {
+				t.Errorf("%q: %d", code, p.status)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		if p := b.enter(d.userCode); p.status != http.StatusBadRequest || p.has("/login") {
+			t.Errorf("a code that has expired: %d", p.status)
+		}
+	})
+}
+
+// Guessing is slowed down for each address, and for all together; people with a
+// right code are not counted.
+func TestGuessesOfUserCodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		d := s.startDevice(s.registerDevice())
+		b := s.browser()
+		for range 30 {
+			if p := b.enter(d.userCode); !p.has("/login") {
+				t.Fatalf("a right code: %d", p.status)
+			}
+		}
+		for range 10 {
+			b.enter("BBBB-BBBB")
+		}
+		p := b.enter(d.userCode)
+		if p.status != http.StatusTooManyRequests || p.header.Get("Retry-After") == "" || p.has("/login") {
+			t.Errorf("after ten wrong codes: %d, retry after %q", p.status, p.header.Get("Retry-After"))
+		}
+		other := s.browser()
+		other.peer = "192.0.2.200:1"
+		if p := other.enter(d.userCode); !p.has("/login") {
+			t.Errorf("another address is held back as well: %d", p.status)
+		}
+		for i := range 9 {
+			guesser := s.browser()
+			guesser.peer = "198.51.100." + strconv.Itoa(i) + ":1"
+			for range 10 {
+				guesser.enter("BBBB-BBBB")
+			}
+		}
+		if p := other.enter(d.userCode); p.status != http.StatusTooManyRequests {
+			t.Errorf("after a hundred wrong codes from ten addresses: %d", p.status)
+		}
+		time.Sleep(time.Minute)
+		if p := other.enter(d.userCode); !p.has("/login") {
+			t.Errorf("a minute later: %d", p.status)
+		}
+	})
+}
+
+// However many strangers ask, the store keeps little.
+func TestRequestsOfDevicesAreBounded(t *testing.T) {
+	s := newSite(t, withDevices)
+	id := s.registerDevice()
+	ask := func(peer string) answer {
+		r := request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}})
+		r.RemoteAddr = peer
+		return s.program(r)
+	}
+	for range 30 {
+		if a := ask("192.0.2.1:1"); a.StatusCode != http.StatusOK {
+			t.Fatalf("got %d", a.StatusCode)
+		}
+	}
+	held := ask("192.0.2.1:2")
+	held.refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
+	if held.Header.Get("Retry-After") == "" || held.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("headers are %v", held.Header)
+	}
+	granted := 30
+	for i := range 1200 {
+		if ask("10.0."+strconv.Itoa(i/250)+"."+strconv.Itoa(i%250)+":1").StatusCode == http.StatusOK {
+			granted++
+		}
+	}
+	if granted < 1000 || granted > 1010 {
+		t.Errorf("%d requests are kept, want about 1000", granted)
+	}
+	// It counts on over a reload of the configuration.
+	cfg := defaultConfig()
+	withDevices(&cfg)
+	cfg.Password, cfg.Log = s.users, nopLog
+	s.open(cfg)
+	ask("203.0.113.9:1").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
+}
+
+// misusedDeviceForms are forms of consent for a device that are refused, with how.
+var misusedDeviceForms = []struct {
+	rule string
+	try  func(s *site, b *browser, good form) *page
+	code string
+}{
+	{"another browser's form", func(s *site, _ *browser, good form) *page {
+		other := s.browser()
+		other.deviceConsent(s.startDevice("tv", "client_secret", "tv-secret"))
+		return other.post("/device", good.values)
+	}, "other_browser"},
+	{"a browser without cookies", func(s *site, _ *browser, good form) *page {
+		return s.browser().post("/device", good.values)
+	}, "other_browser"},
+	{"a session of another user", func(_ *site, b *browser, good form) *page {
+		b.jar.SetCookies(origin, []*http.Cookie{{Name: "__Host-mcp_session", Path: "/", MaxAge: -1}})
+		b.get("/account").signIn("bob", password)
+		return b.post("/device", good.values)
+	}, "request_expired"},
+	{"no session any more", func(_ *site, b *browser, good form) *page {
+		b.post("/logout", b.get("/account").form("/logout").values)
+		return b.post("/device", good.values)
+	}, "request_expired"},
+	{"the form of the sign-in page", func(s *site, _ *browser, _ form) *page {
+		b := s.browser()
+		p := b.enter(s.startDevice("tv", "client_secret", "tv-secret").userCode)
+		cancel := p.form("/device")
+		p.signIn("alice", password)
+		return b.post("/device", with(cancel.values, "decision", "allow"))
+	}, "request_expired"},
+	{"a form for an app at /device", func(s *site, b *browser, _ form) *page {
+		f := b.consent(authorization(s.register())).form("/authorize")
+		return b.post("/device", with(f.values, "decision", "allow"))
+	}, "form_expired"},
+	{"the form at /authorize", func(_ *site, b *browser, good form) *page {
+		return b.post("/authorize", good.values)
+	}, "form_expired"},
+	{"a form of the account page", func(_ *site, b *browser, _ form) *page {
+		return b.post("/device", with(b.get("/account").form("/logout").values, "decision", "allow"))
+	}, "form_expired"},
+	{"a token that was changed", func(_ *site, b *browser, good form) *page {
+		return b.post("/device", with(good.values, "token", flip(good.values.Get("token"))))
+	}, "form_expired"},
+	{"no token", func(_ *site, b *browser, good form) *page {
+		return b.post("/device", with(good.values, "token", "-"))
+	}, "form_expired"},
+	{"no decision", func(_ *site, b *browser, good form) *page {
+		return b.post("/device", with(good.values, "decision", "-"))
+	}, "invalid_request"},
+	{"two decisions", func(_ *site, b *browser, good form) *page {
+		good.values.Add("decision", "deny")
+		return b.post("/device", good.values)
+	}, "invalid_request"},
+	{"a decision that there is none of", func(_ *site, b *browser, good form) *page {
+		return b.post("/device", with(good.values, "decision", "yes"))
+	}, "invalid_request"},
+	{"a form that is too old", func(_ *site, b *browser, good form) *page {
+		time.Sleep(10*time.Minute + time.Second)
+		return b.post("/device", good.values)
+	}, "request_expired"},
+}
+
+func TestAFormForADeviceIsGoodOnlyForWhatItWasMade(t *testing.T) {
+	for _, c := range misusedDeviceForms {
+		t.Run(c.rule, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, withDevices)
+				d := s.startDevice(s.registerDevice())
+				b := s.browser()
+				good := b.deviceConsent(d).form("/device")
+				good.values.Set("decision", "allow")
+				p := c.try(s, b, good)
+				if p.problem() != c.code || p.status != http.StatusBadRequest {
+					t.Errorf("got %d %q, want 400 %q", p.status, p.problem(), c.code)
+				}
+				if a := s.token(polling(d)); a.StatusCode == http.StatusOK {
+					t.Error("the device got its access")
+				}
+			})
+		})
+	}
+	s := newSite(t, withDevices)
+	b := s.browser()
+	f := b.deviceConsent(s.startDevice(s.registerDevice())).form("/device")
+	r := request(http.MethodPost, "/device", with(f.values, "decision", "allow"))
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	if p := b.send(r); p.status != http.StatusForbidden {
+		t.Errorf("a form of another site: %d", p.status)
+	}
+}
+
+func TestPostedFieldsNeverOverrideTheRequestOfADevice(t *testing.T) {
+	s := newSite(t, withDevices)
+	id := s.registerDevice()
+	d, other := s.startDevice(id), s.startDevice(id)
+	s.browser().deviceConsent(d).decide("allow", "user_code", other.userCode, "client_id", "tv", "resource", issuer+"/admin",
+		"username", "bob", "scope", "admin", "scope", "mcp", "device", "x")
+	s.token(polling(other)).refused(t, 400, "authorization_pending")
+	a := s.issued(polling(d))
+	claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+	if err != nil || a.text("scope") != "mcp" || claims.Subject != "alice" || claims.ClientID != id || claims.Audience != resource {
+		t.Errorf("scope %q, %+v, %v", a.text("scope"), claims, err)
+	}
+}
+
+func TestConsentToADeviceIsAskedForEveryTime(t *testing.T) {
+	s := newSite(t, withDevices)
+	id := s.registerDevice()
+	b := s.browser()
+	b.deviceConsent(s.startDevice(id)).decide("allow")
+	d := s.startDevice(id)
+	if p := b.enter(d.userCode); p.status != http.StatusOK || !strings.Contains(p.body, `value="allow"`) {
+		t.Errorf("got %d", p.status)
+	}
+	s.token(polling(d)).refused(t, 400, "authorization_pending")
+}
+
+func TestARequestOfADeviceIsDecidedOnce(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	p := b.deviceConsent(d)
+	p.decide("allow")
+	if again := p.decide("allow"); again.status != http.StatusOK {
+		t.Errorf("allowed twice: %d %q", again.status, again.problem())
+	}
+	if no := p.decide("deny"); no.problem() != "request_expired" {
+		t.Errorf("denied after it was allowed: %d %q", no.status, no.problem())
+	}
+	s.issued(polling(d))
+}
+
+func TestADeviceCanBeAllowedAsSomebodyElse(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	p := b.deviceConsent(d)
+	p = b.post("/login/switch", p.form("/login/switch").values)
+	if !p.has("/login") || !strings.Contains(p.body, "Headless") {
+		t.Fatalf("no sign-in page but %d", p.status)
+	}
+	p.signIn("bob", password).decide("allow")
+	claims, err := s.verifier.Verify(t.Context(), s.issued(polling(d)).text("access_token"))
+	if err != nil || claims.Subject != "bob" {
+		t.Errorf("%+v, %v", claims, err)
+	}
+}
+
+func TestADeviceOfAUserWhoSignsInAtAProvider(t *testing.T) {
+	idp := newProvider()
+	s := newSite(t, withDevices, withProvider(idp))
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	p := b.get(back(b.enter(d.userCode).away()))
+	if !strings.Contains(p.body, "carol@example.com") || !strings.Contains(p.body, d.userCode) {
+		t.Fatalf("no consent page but %d:\n%s", p.status, p.body)
+	}
+	p.decide("allow")
+	claims, err := s.verifier.Verify(t.Context(), s.issued(polling(d)).text("access_token"))
+	if err != nil || claims.Subject != "acme:42" {
+		t.Errorf("%+v, %v", claims, err)
+	}
+}
+
+// The word of a proxy counts at the authorization endpoint only, so the way leads
+// past it.
+func TestADeviceOfAUserWhomAProxyVouchesFor(t *testing.T) {
+	f := &front{user: "carol"}
+	s := newVouchedSite(t, f, withDevices)
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	p := b.enter(d.userCode)
+	if !strings.Contains(p.body, "carol@example.com") || !strings.Contains(p.body, d.userCode) {
+		t.Fatalf("no consent page but %d:\n%s", p.status, p.body)
+	}
+	if !slices.Equal(f.asked, []string{"/authorize"}) {
+		t.Errorf("the proxy was asked at %q", f.asked)
+	}
+	p.decide("allow")
+	claims, err := s.verifier.Verify(t.Context(), s.issued(polling(d)).text("access_token"))
+	if err != nil || claims.Subject != "header:carol" {
+		t.Errorf("%+v, %v", claims, err)
+	}
+	f.user = ""
+	if p := s.browser().enter(s.startDevice(s.registerDevice()).userCode); p.status != http.StatusForbidden {
+		t.Errorf("without the word of the proxy: %d", p.status)
+	}
+}
+
+func TestADeviceOfAUserWhoIsGone(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	s.browser().deviceConsent(d).decide("allow")
+	s.users.change(func(known map[string]login.Identity) { delete(known, "alice") })
+	s.token(polling(d)).refused(t, 400, "invalid_grant")
+}
+
+// A client with a metadata document may begin on a device, where no page has
+// fetched its document before, and poll at a node that has never seen it.
+func TestADeviceOfAClientWithADocument(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, docs, cfg := newDocumentSite(t, map[string]any{"grant_types": []string{"authorization_code", deviceGrant}}, withDevices)
+		d := s.startDevice(documentID)
+		s.forget(docs)
+		s.open(cfg)
+		s.token(polling(d)).refused(t, 400, "authorization_pending")
+		p := s.browser().deviceConsent(d)
+		if !strings.Contains(p.body, "An app on a device, named by") || !strings.Contains(p.body, "app.example.net") {
+			t.Errorf("the page does not say who names the app:\n%s", p.body)
+		}
+		p.decide("allow")
+		docs.setDown(true)
+		s.forget(docs)
+		s.open(cfg)
+		time.Sleep(5 * time.Second)
+		a := s.issued(polling(d))
+		s.issued(renewal(documentID, a.text("refresh_token")))
+
+		// Junk makes this server fetch nothing.
+		docs.setDown(false)
+		docs.put(t, "https://other.example.net/client.json", map[string]any{"grant_types": []string{deviceGrant}})
+		s.token(polling(waiting{"https://other.example.net/client.json", "junk", ""})).refused(t, 401, "invalid_client")
+	})
+}
+
+func TestMetadataOfTheDeviceGrant(t *testing.T) {
+	s := newSite(t, withDevices)
+	a := s.program(request(http.MethodGet, oauth.WellKnownServer, nil))
+	grants, _ := a.fields["grant_types_supported"].([]any)
+	if a.text("device_authorization_endpoint") != issuer+"/device_authorization" || !slices.Contains(grants, any(deviceGrant)) {
+		t.Errorf("the metadata is %v", a.fields)
+	}
+	a = newSite(t).program(request(http.MethodGet, oauth.WellKnownServer, nil))
+	grants, _ = a.fields["grant_types_supported"].([]any)
+	if _, ok := a.fields["device_authorization_endpoint"]; ok || slices.Contains(grants, any(deviceGrant)) {
+		t.Errorf("the grant is off and published: %v", a.fields)
+	}
+}
+
+// Of devices at once with one code, one gets the tokens.
+func TestParallelPollsHaveOneWinner(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	s.browser().deviceConsent(d).decide("allow")
+	var mu sync.Mutex
+	got := map[string]int{}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			a := s.token(polling(d))
+			mu.Lock()
+			defer mu.Unlock()
+			got[a.text("error")]++
+		})
+	}
+	all.Wait()
+	if got[""] != 1 || got["slow_down"] != 19 {
+		t.Errorf("answers %v", got)
+	}
+}
+
+// A call to the store that fails is a 503 at each step of a device, and the step
+// can be made again.
+func TestAStoreFaultOnTheWayOfADevice(t *testing.T) {
+	steps := []step{
+		{"register", func(f *flow) *http.Response {
+			a := f.program(request(http.MethodPost, "/register", `{"client_name":"Headless","grant_types":["`+deviceGrant+`"]}`))
+			f.clientID = a.text("client_id")
+			return a.Response
+		}},
+		{"ask for codes", func(f *flow) *http.Response {
+			a := f.askDevice(f.clientID)
+			f.code, f.userCode = a.text("device_code"), a.text("user_code")
+			return a.Response
+		}},
+		{"open the page", func(f *flow) *http.Response { return f.opened("/device") }},
+		{"enter the code", func(f *flow) *http.Response { return f.submitted("/device", "user_code", f.userCode) }},
+		{"see the sign-in page", func(f *flow) *http.Response { return f.opened(f.page.header.Get("Location")) }},
+		{"sign in", func(f *flow) *http.Response {
+			return f.submitted("/login", "username", "alice", "password", password)
+		}},
+		{"see the consent page", func(f *flow) *http.Response { return f.opened(f.page.header.Get("Location")) }},
+		{"allow", func(f *flow) *http.Response { return f.submitted("/device", "decision", "allow") }},
+		{"poll", func(f *flow) *http.Response {
+			time.Sleep(5 * time.Second)
+			return f.keep(f.token(polling(waiting{f.clientID, f.code, ""})))
+		}},
+		{"refresh", func(f *flow) *http.Response { return f.keep(f.token(renewal(f.clientID, f.refresh))) }},
+	}
+	run := func(n int, when storetest.Moment) []storetest.Call {
+		var calls []storetest.Call
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, withDevices)
+			f := &flow{site: s, browser: s.browser()}
+			before := len(s.store.Calls())
+			s.store.FailCall(n, when)
+			for _, step := range steps {
+				if !f.survives(step, n, when) {
+					break
+				}
+			}
+			calls = s.store.Calls()[before:]
+		})
+		return calls
+	}
+	for n, when := range faults(t, run(0, storetest.Before)) {
+		run(n, when)
+	}
+}
+
+// What a device holds shows in no log.
+func TestDevicesLeaveNoSecretsInTheLog(t *testing.T) {
+	s := newSite(t, withDevices)
+	d := s.startDevice(s.registerDevice())
+	b := s.browser()
+	b.enter("BBBB-BBBB")
+	b.deviceConsent(d).decide("allow")
+	s.issued(polling(d))
+	for _, entry := range s.logs.All() {
+		line := entry.Message
+		for _, f := range entry.Context {
+			line += " " + f.String
+		}
+		for _, secret := range []string{d.code, d.userCode, strings.ReplaceAll(d.userCode, "-", ""), "BBBB"} {
+			if strings.Contains(line, secret) {
+				t.Errorf("%q is in the log: %s", secret, line)
+			}
+		}
+	}
+}
