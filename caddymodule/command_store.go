@@ -243,6 +243,7 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 	}{
 		{"issuers with keys", r.Keys, unsealed(r.Unsealed)},
 		{"clients", r.Clients, ""},
+		{"added clients", r.Added, ""},
 		{"metadata documents", r.Documents, ""},
 		{"used assertions", r.Assertions, ""},
 		{"bearer tokens", r.APITokens, ""},

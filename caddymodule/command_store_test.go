@@ -171,6 +171,7 @@ func TestTheStateMovesByCommand(t *testing.T) {
 	want := "file:" + second + `
   issuers with keys   1 (1 not sealed)
   clients             0
+  added clients       0
   metadata documents  0
   used assertions     0
   bearer tokens       0
@@ -274,6 +275,7 @@ func TestTheCheckReportsDamage(t *testing.T) {
 	want := "file:" + file + `
   issuers with keys   0
   clients             0
+  added clients       0
   metadata documents  0
   used assertions     0
   bearer tokens       0

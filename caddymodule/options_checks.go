@@ -179,7 +179,7 @@ func checkResourcePath(path string) error {
 	case strings.ContainsFunc(path, func(r rune) bool { return !isPathRune(r) }):
 		return fmt.Errorf("the resource %q has characters that paths must encode, or a query. "+
 			"Write a plain path, for example: resource /mcp", path)
-	case slices.Contains(authserver.Paths(), path) || path == "/.well-known" || strings.HasPrefix(path, "/.well-known/"):
+	case authserver.Owns(path) || path == "/.well-known" || strings.HasPrefix(path, "/.well-known/"):
 		return fmt.Errorf("mcp_auth itself answers '%s'. Write another path, for example: resource /mcp", path)
 	}
 	return nil

@@ -238,7 +238,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 		tokens:   tokens,
 		streams:  gate.NewStreams(),
 	}
-	revocations.Notify(is.streams.Close)
+	revocations.Notify(is.streams.Close, func() { is.streams.CloseRefused(is.verifier.Revoked) })
 	tokens.Notify(is.streams.Close)
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
 	st.tasks.Go(func() { keys.Follow(st.ctx) })

@@ -343,7 +343,7 @@ func (s *Server) choices(tx *transaction, c *client.Client) oauth.Scopes {
 func (s *Server) clientView(c *client.Client, redirectURI string) pages.Client {
 	v := pages.Client{Name: c.Name, ID: c.ID, Redirect: redirectURI, Device: redirectURI == "", RegisteredAt: c.Issued}
 	switch {
-	case c.Kind == client.Configured:
+	case c.ByOperator():
 		v.Level = pages.Configured
 	case c.Kind == client.Described && sameHost(c.ID, redirectURI):
 		v.Level = pages.Confirmed

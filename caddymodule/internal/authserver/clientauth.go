@@ -156,13 +156,16 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 		return nil, oauth.InvalidClient(unusableDocument).Because(err)
 	}
 	if errors.Is(err, client.ErrUnknown) {
-		return nil, oauth.InvalidClient("this client is not known here; register again")
+		return nil, errUnknownClient
 	}
 	if err != nil {
 		return nil, err
 	}
 	return c, s.checkCredentials(r, c, creds)
 }
+
+// errUnknownClient makes a client register again.
+var errUnknownClient = oauth.InvalidClient("this client is not known here; register again")
 
 // unusableDocument is all that anybody learns about why a metadata document
 // cannot be used: more would tell what this server can reach.

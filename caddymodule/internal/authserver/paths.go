@@ -1,12 +1,27 @@
 package authserver
 
-import "github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+import (
+	"slices"
+	"strings"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
 
 // PathCallback is where providers send the browser back to.
 const PathCallback = pathCallback
 
-// Paths are all paths that a server can answer, but for "/" and well-known
-// documents. No resource can be at one of them.
+// belowRegister is what the addresses of registrations begin with (RFC 7592). All
+// that lies there is answered here, whatever it is.
+const belowRegister = pathRegister + "/"
+
+// Owns reports whether a server can answer a path, so that no resource can be
+// there. Well-known documents are not looked at.
+func Owns(path string) bool {
+	return slices.Contains(Paths(), path) || strings.HasPrefix(path, belowRegister)
+}
+
+// Paths are all paths that a server can answer, but for "/", well-known documents
+// and what lies below /register.
 func Paths() []string {
 	return []string{
 		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,

@@ -36,13 +36,9 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 		respond.CloseUnread(w, r)
 		return nil, s.needInitialAccess(w, "registering needs an initial access token in the Authorization header; ask whoever runs this server for one")
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		respond.CloseUnread(w, r)
-		return nil, oauth.InvalidClientMetadata("the Content-Type must be application/json")
-	}
-	body, err := respond.ReadBody(w, r, oauth.MaxRegistrationLength)
+	body, err := readMetadata(w, r)
 	if err != nil {
-		return nil, oauth.InvalidClientMetadata("the request body is too long or did not arrive whole")
+		return nil, err
 	}
 	m, err := oauth.DecodeClientMetadata(body)
 	if err != nil {
@@ -56,7 +52,24 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 			return nil, err
 		}
 	}
-	return s.clients.Register(r.Context(), m)
+	info, err := s.clients.Register(r.Context(), m)
+	if err != nil {
+		return nil, err
+	}
+	return s.managedAt(info), nil
+}
+
+// readMetadata reads the body of a registration.
+func readMetadata(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		respond.CloseUnread(w, r)
+		return nil, oauth.InvalidClientMetadata("the Content-Type must be application/json")
+	}
+	body, err := respond.ReadBody(w, r, oauth.MaxRegistrationLength)
+	if err != nil {
+		return nil, oauth.InvalidClientMetadata("the request body is too long or did not arrive whole")
+	}
+	return body, nil
 }
 
 // furtherGrantTypes are those that clients can register for by choice of the

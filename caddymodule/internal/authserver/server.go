@@ -219,6 +219,12 @@ func (a accessRevoker) Add(ctx context.Context, grantID string) error {
 	return a.revocations.Add(ctx, grantID, a.lifetime)
 }
 
+// endClient ends the access tokens that a client got up to a moment, or all that
+// it can ever have.
+func (a accessRevoker) endClient(ctx context.Context, clientID string, until time.Time) error {
+	return a.revocations.AddClient(ctx, clientID, until, a.lifetime)
+}
+
 // Paths of the endpoints. They are at the root of the origin, because clients of
 // the first MCP revisions look for them there without any metadata.
 const (
@@ -305,7 +311,7 @@ func open(next http.HandlerFunc, method string) http.HandlerFunc {
 // withoutBody keeps requests that need no body from sending one.
 func withoutBody(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
+		if r.Method != http.MethodPost && r.Method != http.MethodPut {
 			respond.CloseUnread(w, r)
 		}
 		next(w, r)
@@ -320,6 +326,9 @@ func refuseMethod(w http.ResponseWriter, r *http.Request, methods ...string) {
 
 // Endpoint returns the handler of the endpoint at a cleaned path, if it is one.
 func (s *Server) Endpoint(path string) (http.HandlerFunc, bool) {
+	if id, ok := strings.CutPrefix(path, belowRegister); ok && s.cfg.OAuth {
+		return withoutBody(s.registrationOf(id)), true
+	}
 	h, ok := s.routes[path]
 	return h, ok
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"errors"
+	"iter"
 	"strings"
 	"time"
 
@@ -73,6 +74,11 @@ func (s *sessions) find(ctx context.Context, cookie string) (*session, error) {
 	if !ok {
 		return nil, nil
 	}
+	return s.read(ctx, id)
+}
+
+// read returns a session by its id, or nil when there is none.
+func (s *sessions) read(ctx context.Context, id string) (*session, error) {
 	rec, err := s.store.Get(ctx, s.prefix+id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -95,16 +101,45 @@ func (s *sessions) end(ctx context.Context, id string) error {
 // endOthers signs a user out in every browser but the one of the session: whoever
 // asks for it keeps the session until all is done, and can ask again.
 func (s *sessions) endOthers(ctx context.Context, current *session) error {
-	for e, err := range s.store.List(ctx, s.prefix+s.userPart(current.User.Subject)+"/") {
+	_, err := s.endAll(ctx, current.User.Subject, current.ID)
+	return err
+}
+
+// endAll signs a user out in every browser but the one of the session with the id,
+// and returns in how many.
+func (s *sessions) endAll(ctx context.Context, subject, but string) (int, error) {
+	n := 0
+	for e, err := range s.store.List(ctx, s.prefix+s.userPart(subject)+"/") {
 		if err != nil {
-			return err
+			return n, err
 		}
-		if e.Key == s.prefix+current.ID {
+		if e.Key == s.prefix+but {
 			continue
 		}
 		if err := s.store.Delete(ctx, e.Key); err != nil {
-			return err
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// all yields every session, in no particular order. It reads all records, so it is
+// for operators. What cannot be read is no session. An error ends the sequence.
+func (s *sessions) all(ctx context.Context) iter.Seq2[*session, error] {
+	return func(yield func(*session, error) bool) {
+		for key, err := range s.store.Keys(ctx, s.prefix) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			found, err := s.read(ctx, strings.TrimPrefix(key, s.prefix))
+			if found == nil && err == nil {
+				continue
+			}
+			if !yield(found, err) || err != nil {
+				return
+			}
 		}
 	}
-	return nil
 }

@@ -132,12 +132,28 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	if err != nil {
 		return nil, err
 	}
-	// The code is used up, so the client gets its tokens even if the store
-	// cannot be told that the registration is in use; the next request will.
-	if err := s.clients.Touch(r.Context(), c); err != nil {
-		s.cfg.Log.Warn("could not prolong a registration", zap.String("client_id", c.ID), zap.Error(err))
+	if err := s.touch(r.Context(), c, issued); err != nil {
+		return nil, err
 	}
 	return s.mint(r.Context(), c, issued, kind.name)
+}
+
+// touch notes that a client is in use. When a code is used up, the client gets its
+// tokens even if the store cannot be told; the next request will. Without one, the
+// first use has to be known, as the end of a client ends the tokens of those only
+// that were used.
+func (s *Server) touch(ctx context.Context, c *client.Client, issued *issuance) error {
+	err := s.clients.Touch(ctx, c)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, client.ErrUnknown):
+		return errUnknownClient
+	case issued.user.Subject == "" && c.LastUsed.IsZero():
+		return err
+	}
+	s.cfg.Log.Warn("could not note that a client is in use", zap.String("client_id", c.ID), zap.Error(err))
+	return nil
 }
 
 func (s *Server) findGrantType(p *params) (*grantType, error) {

@@ -26,6 +26,8 @@ func CheckRecord(name string, value []byte) error {
 		return errors.New("stored client is incomplete")
 	case secret && len(rec.SecretHash) != sha256.Size || !secret && rec.SecretHash != nil:
 		return errors.New("stored client has a secret that does not fit how it authenticates")
+	case rec.ManagementHash != nil && len(rec.ManagementHash) != sha256.Size:
+		return errors.New("stored client has a registration access token that is none")
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ type Kind int
 // The kinds of clients.
 const (
 	Configured Kind = iota // by the operator's configuration
+	Added                  // by a command of the operator
 	Registered             // by dynamic registration (RFC 7591); its words about itself are unconfirmed
 	Described              // by the metadata document at its id, which the host of that URL vouches for
 )
@@ -29,7 +30,8 @@ type Client struct {
 	GrantTypes   []string
 	AuthMethod   string       // token_endpoint_auth_method of a registration
 	Scopes       oauth.Scopes // the most it can have; nil for all
-	Issued       time.Time    // when it registered; zero for a configured client
+	Issued       time.Time    // when it registered or was added; zero for others
+	LastUsed     time.Time    // to about a day, of a client that registered or was added; zero for never
 	Expires      time.Time    // when the registration lapses unless it is used; zero for never
 
 	// Secret checks a client secret; nil for clients without one.
@@ -54,6 +56,10 @@ type SecretChecker interface {
 	// could not be made.
 	Check(ctx context.Context, secret string) (bool, error)
 }
+
+// ByOperator reports whether whoever runs this server has made the client known,
+// so that its words about itself are true.
+func (c *Client) ByOperator() bool { return c.Kind == Configured || c.Kind == Added }
 
 // Public reports whether the client has nothing to authenticate with (RFC 6749
 // section 2.1).

@@ -69,6 +69,7 @@ type Config struct {
 type Directory struct {
 	store      store.Store
 	prefix     string // of registrations
+	added      string // prefix of the clients that operators have added
 	documents  string // prefix of the copies of documents
 	assertions string // prefix of the marks of used assertions
 	cfg        Config
@@ -90,8 +91,8 @@ func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
 		cfg.Discovered = func(error) {}
 	}
 	d := &Directory{
-		store: s, prefix: prefix + "client/", documents: prefix + "document/", assertions: prefix + "assertion/",
-		cfg: cfg, configured: make(map[string]*Client),
+		store: s, prefix: prefix + "client/", added: prefix + "added/", documents: prefix + "document/",
+		assertions: prefix + "assertion/", cfg: cfg, configured: make(map[string]*Client),
 	}
 	for _, c := range cfg.Configured {
 		d.configured[c.ID] = c
@@ -99,12 +100,15 @@ func NewDirectory(s store.Store, prefix string, cfg Config) *Directory {
 	return d
 }
 
-// record is the stored form of a registration.
+// record is the stored form of a registration. Earlier programs wrote neither the
+// hash of the registration access token nor the last use.
 type record struct {
-	Version    int                  `json:"v"`
-	Issued     time.Time            `json:"issued"`
-	SecretHash []byte               `json:"secret_hash,omitempty"`
-	Metadata   oauth.ClientMetadata `json:"metadata"`
+	Version        int                  `json:"v"`
+	Issued         time.Time            `json:"issued"`
+	SecretHash     []byte               `json:"secret_hash,omitempty"`
+	ManagementHash []byte               `json:"management_hash,omitempty"` // of the registration access token
+	LastUsed       time.Time            `json:"last_used,omitzero"`        // about; zero until somebody has allowed it something
+	Metadata       oauth.ClientMetadata `json:"metadata"`
 }
 
 // Get returns the client with the id, or ErrUnknown. Another error means that
@@ -133,36 +137,46 @@ func (d *Directory) get(ctx context.Context, id string, from source, may func() 
 	if oauth.LooksLikeDocument(id) {
 		return d.described(ctx, id, from, may)
 	}
-	return d.registered(ctx, id)
+	if key, ok := d.key(id); ok {
+		return d.registered(ctx, id, key)
+	}
+	return d.byOperator(ctx, id)
 }
 
 // registered returns a client that registered itself.
-func (d *Directory) registered(ctx context.Context, id string) (*Client, error) {
-	key, ok := d.key(id)
-	if !ok {
-		return nil, ErrUnknown
+func (d *Directory) registered(ctx context.Context, id, key string) (*Client, error) {
+	stored, rec, err := d.registration(ctx, key)
+	if err != nil {
+		return nil, err
 	}
+	return rec.client(id, stored.Expires), nil
+}
+
+// registration reads a registration, or returns ErrUnknown.
+func (d *Directory) registration(ctx context.Context, key string) (store.Record, *record, error) {
 	stored, err := d.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrUnknown
+		return stored, nil, ErrUnknown
 	}
 	if err != nil {
-		return nil, err
+		return stored, nil, err
 	}
 	rec, err := decode(stored.Value)
-	if err != nil {
-		return nil, err
-	}
+	return stored, rec, err
+}
+
+// client is a registration as a client.
+func (rec *record) client(id string, expires time.Time) *Client {
 	c := &Client{
 		ID: id, Kind: Registered, Name: rec.Metadata.ClientName,
 		RedirectURIs: rec.Metadata.RedirectURIs, GrantTypes: rec.Metadata.GrantTypes,
 		AuthMethod: rec.Metadata.TokenEndpointAuthMethod,
-		Issued:     rec.Issued, Expires: stored.Expires,
+		Issued:     rec.Issued, LastUsed: rec.LastUsed, Expires: expires,
 	}
 	if rec.SecretHash != nil {
 		c.Secret = randomSecret(rec.SecretHash)
 	}
-	return c, nil
+	return c
 }
 
 func decode(data []byte) (*record, error) {
@@ -200,22 +214,16 @@ func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oaut
 	}
 	now := time.Now()
 	rec := record{Version: recordVersion, Issued: now.UTC().Truncate(time.Second), Metadata: m}
-	info := &oauth.ClientInformation{ClientIDIssuedAt: now.Unix(), ClientMetadata: m}
-	if m.TokenEndpointAuthMethod != oauth.AuthNone {
-		info.ClientSecret = rand.Text() + rand.Text()
-		info.ClientSecretExpiresAt = new(int64)
-		sum := sha256.Sum256([]byte(info.ClientSecret))
-		rec.SecretHash = sum[:]
-	}
 	id := rand.Text()
-	info.ClientID = idPrefix + id
-	data, err := json.Marshal(rec)
+	info := rec.information(idPrefix + id)
+	info.RegistrationAccessToken, rec.ManagementHash = newSecret()
+	if m.TokenEndpointAuthMethod != oauth.AuthNone {
+		info.ClientSecret, rec.SecretHash = newSecret()
+		info.ClientSecretExpiresAt = new(int64)
+	}
+	data, err := rec.encode()
 	if err != nil {
 		return nil, err
-	}
-	if len(data) > store.MaxValueLength {
-		// JSON may need six bytes for one of the request.
-		return nil, oauth.InvalidClientMetadata("the metadata is too long; register fewer redirect_uris")
 	}
 	lifetime, err := d.lifetime(m, len(data), now)
 	if err != nil {
@@ -225,6 +233,21 @@ func (d *Directory) Register(ctx context.Context, m oauth.ClientMetadata) (*oaut
 		return nil, err
 	}
 	return info, nil
+}
+
+// information is what a client gets to know about its registration, without the
+// secrets, of which only hashes are kept.
+func (rec *record) information(id string) *oauth.ClientInformation {
+	return &oauth.ClientInformation{ClientID: id, ClientIDIssuedAt: rec.Issued.Unix(), ClientMetadata: rec.Metadata}
+}
+
+func (rec *record) encode() ([]byte, error) {
+	data, err := json.Marshal(rec)
+	if err == nil && len(data) > store.MaxValueLength {
+		// JSON may need six bytes for one of the request.
+		err = oauth.InvalidClientMetadata("the metadata is too long; register fewer redirect_uris")
+	}
+	return data, err
 }
 
 // permits checks the policy.
@@ -241,7 +264,8 @@ func (d *Directory) permits(m oauth.ClientMetadata) error {
 	return nil
 }
 
-// lifetime is how long a new registration lives before its first use.
+// lifetime is how long a registration lives before its first use. What strangers
+// store is taken from the budget.
 func (d *Directory) lifetime(m oauth.ClientMetadata, length int, now time.Time) (time.Duration, error) {
 	if d.cfg.Trusted && slices.Contains(m.GrantTypes, oauth.GrantClientCredentials) {
 		// A service account may wait longer for its first use.
@@ -255,25 +279,43 @@ func (d *Directory) lifetime(m oauth.ClientMetadata, length int, now time.Time) 
 	return lifetime, nil
 }
 
-// Touch keeps a registration that is in use for at least ExpireAfter from now on.
-// A little more is written than that, so that there is a write at most about
-// once a day for each client.
+// Touch notes that a client is in use. It keeps a registration for at least
+// ExpireAfter from now on. A little more is written than that, so that there is a
+// write at most about once a day for each client. A client that was removed since
+// it was looked up is ErrUnknown, if the write would have been due.
 func (d *Directory) Touch(ctx context.Context, c *Client) error {
-	if c.Kind == Described {
+	switch c.Kind {
+	case Described:
 		return d.touchDocument(ctx, c)
+	case Added:
+		return d.touchAdded(ctx, c)
+	case Registered:
+		return d.touchRegistration(ctx, c)
+	case Configured:
 	}
-	if c.Kind != Registered || time.Until(c.Expires) >= d.cfg.ExpireAfter {
+	return nil
+}
+
+func (d *Directory) touchRegistration(ctx context.Context, c *Client) error {
+	if !c.LastUsed.IsZero() && time.Until(c.Expires) >= d.cfg.ExpireAfter {
 		return nil
 	}
 	key, ok := d.key(c.ID)
 	if !ok {
-		return nil
+		return ErrUnknown
 	}
 	return d.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
-		if r.Exists() {
-			r.Expires = d.prolonged()
+		if !r.Exists() {
+			return r, ErrUnknown
 		}
-		return r, nil
+		rec, err := decode(r.Value)
+		if err != nil {
+			return r, err
+		}
+		rec.LastUsed = time.Now().UTC().Truncate(time.Second)
+		r.Expires = d.prolonged()
+		r.Value, err = rec.encode()
+		return r, err
 	})
 }
 
@@ -284,6 +326,13 @@ func (d *Directory) prolonged() time.Time {
 
 // Known reports whether the operator listed the place that a redirect URI names.
 func (d *Directory) Known(uri string) bool { return d.cfg.Policy.Names(uri) }
+
+// newSecret makes a secret and the hash that is kept of it.
+func newSecret() (secret string, hash []byte) {
+	secret = rand.Text() + rand.Text()
+	sum := sha256.Sum256([]byte(secret))
+	return secret, sum[:]
+}
 
 // randomSecret is the SHA-256 of a secret that this server made. It has more
 // than 128 random bits, so a fast hash is enough.

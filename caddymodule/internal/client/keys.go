@@ -94,7 +94,7 @@ func (d *Directory) keysOf(ctx context.Context, c *Client, renew bool) (Keys, er
 		return c.Keys, nil
 	}
 	reach := d.reach(c.JWKSURI)
-	if c.Kind == Configured {
+	if c.ByOperator() {
 		reach = outbound.Anywhere
 	} else if err := oauth.CheckClientIDURL(c.JWKSURI, d.cfg.Documents.Loopback); err != nil {
 		return nil, fmt.Errorf("jwks_uri %w", err)

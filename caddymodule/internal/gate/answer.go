@@ -28,7 +28,7 @@ type Answer struct {
 
 	// How the streams of a revoked grant are ended.
 	streams *Streams
-	grantID string
+	claims  *token.Claims // of the caller
 	cancel  context.CancelFunc
 	stream  bool // the answer is an event stream, and registered
 	sse     bool // the request is for one of the HTTP+SSE transport (MCP 2024-11-05)
@@ -38,16 +38,19 @@ type Answer struct {
 	event       *endpointRewriter
 }
 
+// noClaims are those of requests that need no token.
+var noClaims token.Claims
+
 // Answer wraps w for a request that Check let through with the claims. It is
 // called before the request is stripped, and returns the request to go on with:
 // one that ends when its event stream has to. Close must be called in the end.
 func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string, claims *token.Claims) (*Answer, *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	r = r.WithContext(ctx)
-	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, cancel: cancel}
+	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, claims: &noClaims, cancel: cancel}
 	a.sse = r.Method == http.MethodGet && strings.HasSuffix(path, "/sse")
 	if claims != nil {
-		a.grantID = claims.GrantID
+		a.claims = claims
 	}
 	return a, r
 }
@@ -59,22 +62,22 @@ func (a *Answer) watchStream() {
 		return
 	}
 	a.stream = true
-	a.streams.add(a.grantID, a)
-	if a.grantID != "" && a.gate.revoked(a.grantID) {
+	a.streams.add(a)
+	if a.claims.GrantID != "" && a.gate.revoked(a.claims) {
 		a.cancel()
 	}
 }
 
 // revoked reports whether what a request was let through with has been revoked
 // meanwhile.
-func (g *Gate) revoked(grantID string) bool {
-	return g.cfg.Verifier != nil && g.cfg.Verifier.Revoked(grantID) || g.cfg.APITokens != nil && g.cfg.APITokens.Revoked(grantID)
+func (g *Gate) revoked(c *token.Claims) bool {
+	return g.cfg.Verifier != nil && g.cfg.Verifier.Revoked(c) || g.cfg.APITokens != nil && g.cfg.APITokens.Revoked(c.GrantID)
 }
 
 // Close ends what the answer holds, however the handlers behind the gate ended.
 func (a *Answer) Close() {
 	if a.stream {
-		a.streams.remove(a.grantID, a)
+		a.streams.remove(a)
 	}
 	a.cancel()
 }

@@ -75,8 +75,8 @@ type Verifier interface {
 	// goes by the audiences.
 	VerifyFor(ctx context.Context, raw string, audiences []string) (*token.Claims, error)
 
-	// Revoked reports whether a grant has been revoked.
-	Revoked(grantID string) bool
+	// Revoked reports whether a token that was good has been revoked since.
+	Revoked(c *token.Claims) bool
 }
 
 // APITokens knows the bearer tokens that an operator makes by command

@@ -1,6 +1,10 @@
 package gate
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
+)
 
 // Streams are the open event streams of an issuer, by the grant that they were
 // opened with. They live on in the old configuration after a reload, so this
@@ -15,9 +19,10 @@ type Streams struct {
 // NewStreams returns an empty registry.
 func NewStreams() *Streams { return &Streams{byGrant: map[string]map[*Answer]struct{}{}} }
 
-func (s *Streams) add(grantID string, a *Answer) {
+func (s *Streams) add(a *Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	grantID := a.claims.GrantID
 	if s.byGrant[grantID] == nil {
 		s.byGrant[grantID] = map[*Answer]struct{}{}
 	}
@@ -32,9 +37,10 @@ func (s *Streams) count(a *Answer, change int) {
 	}
 }
 
-func (s *Streams) remove(grantID string, a *Answer) {
+func (s *Streams) remove(a *Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	grantID := a.claims.GrantID
 	delete(s.byGrant[grantID], a)
 	s.count(a, -1)
 	if len(s.byGrant[grantID]) == 0 {
@@ -48,6 +54,19 @@ func (s *Streams) Close(grantID string) {
 	defer s.mu.Unlock()
 	for a := range s.byGrant[grantID] {
 		a.cancel()
+	}
+}
+
+// CloseRefused ends the streams whose tokens are refused by now.
+func (s *Streams) CloseRefused(refused func(*token.Claims) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for grantID, answers := range s.byGrant {
+		for a := range answers {
+			if grantID != "" && refused(a.claims) {
+				a.cancel()
+			}
+		}
 	}
 }
 

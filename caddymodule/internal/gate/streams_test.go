@@ -60,3 +60,21 @@ func TestRevokingAGrantEndsItsStreamsOnly(t *testing.T) {
 		t.Errorf("%d and %d streams are still known", n, sse)
 	}
 }
+
+func TestRemovingAClientEndsItsStreamsOnly(t *testing.T) {
+	streams := gate.NewStreams()
+	g := gate.New(gate.Config{Resources: []*oauth.Resource{{Origin: "https://h.example", Path: "/mcp"}}, Streams: streams})
+	gone, finishGone := streamOf(t, g, "of the client", "text/event-stream")
+	other, finishOther := streamOf(t, g, "of another", "text/event-stream")
+	static, finishStatic := streamOf(t, g, "", "text/event-stream")
+	defer finishGone()
+	defer finishOther()
+	defer finishStatic()
+	streams.CloseRefused(func(c *token.Claims) bool { return c.GrantID != "of another" })
+	if !isClosed(gone) {
+		t.Error("a stream of the client goes on")
+	}
+	if isClosed(other) || isClosed(static) {
+		t.Error("a stream of somebody else was ended")
+	}
+}

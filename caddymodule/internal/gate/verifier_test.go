@@ -30,7 +30,7 @@ func (o *others) VerifyFor(_ context.Context, _ string, audiences []string) (*to
 	return &token.Claims{Scopes: oauth.ParseScope(o.scope)}, nil
 }
 
-func (*others) Revoked(string) bool { return false }
+func (*others) Revoked(*token.Claims) bool { return false }
 
 const foreignToken = "token-of-somebody-else"
 

@@ -56,6 +56,7 @@ type ClientInformation struct {
 	ClientSecret          string `json:"client_secret,omitempty"`
 	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"`
 
+	ClientManagement
 	ClientMetadata
 }
 

@@ -85,11 +85,11 @@ func CORS(w http.ResponseWriter, origin string) {
 
 // Preflight answers a CORS preflight for the origin ("*" for all). Headers of
 // the MCP family that the browser asks for are allowed by name, as parameters
-// may travel in headers of their own.
-func Preflight(w http.ResponseWriter, r *http.Request, origin string) {
+// may travel in headers of their own. Methods beyond those of MCP are named.
+func Preflight(w http.ResponseWriter, r *http.Request, origin string, methods ...string) {
 	CORS(w, origin)
 	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", allowMethods)
+	h.Set("Access-Control-Allow-Methods", strings.Join(append([]string{allowMethods}, methods...), ", "))
 	h.Set("Access-Control-Allow-Headers", requestedHeaders(r))
 	h.Set("Access-Control-Max-Age", "7200")
 	h.Add("Vary", "Access-Control-Request-Headers")

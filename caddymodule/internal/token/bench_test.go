@@ -41,13 +41,13 @@ func BenchmarkVerifyCached(b *testing.B) {
 	for _, bc := range []struct{ cached, used int }{{1, 1}, {CacheEntries, 1}, {CacheEntries, CacheEntries}} {
 		b.Run(fmt.Sprintf("cached=%d/used=%d", bc.cached, bc.used), func(b *testing.B) {
 			v, raw := benchVerifier(b)
-			claims, err := v.verify(b.Context(), raw)
+			token, err := v.verify(b.Context(), raw)
 			if err != nil {
 				b.Fatal(err)
 			}
 			// What is in the cache needs no signature of its own.
 			for i := range bc.cached {
-				v.cache.Set(numbered(raw, i), claims, time.Hour)
+				v.cache.Set(numbered(raw, i), token, time.Hour)
 			}
 			ctx := b.Context()
 			b.ReportAllocs()

@@ -14,8 +14,9 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
-// Revocations is the set of grants whose access tokens are refused. An entry
-// lives at least as long as the longest-lived token of the grant can.
+// Revocations is the set of grants, and of clients, whose access tokens are
+// refused. An entry lives at least as long as the longest-lived token of the grant
+// can.
 type Revocations struct {
 	store  store.Store
 	prefix string
@@ -26,8 +27,13 @@ type Revocations struct {
 	// refused; see makeRoom.
 	floor atomic.Int64
 
-	// revoked is called for grants that come into the set; see Notify.
-	revoked func(grantID string)
+	// removed counts the clients that came into the set; see verified.
+	removed atomic.Uint64
+
+	// revoked is called for grants that come into the set, and clientRevoked
+	// for clients; see Notify.
+	revoked       func(grantID string)
+	clientRevoked func()
 }
 
 // OpenRevocations reads the set that the store holds below prefix.
@@ -40,8 +46,11 @@ func OpenRevocations(ctx context.Context, s store.Store, prefix string, log *zap
 }
 
 // Notify makes revoked be called for each grant that is revoked from now on, here
-// or on another node. It is called once, before the set is used.
-func (r *Revocations) Notify(revoked func(grantID string)) { r.revoked = revoked }
+// or on another node, and clientRevoked after each client that is removed. It is
+// called once, before the set is used.
+func (r *Revocations) Notify(revoked func(grantID string), clientRevoked func()) {
+	r.revoked, r.clientRevoked = revoked, clientRevoked
+}
 
 // maxRevoked bounds the set. An entry takes some 200 bytes.
 const maxRevoked = 1 << 18
@@ -138,7 +147,11 @@ func (r *Revocations) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.note(e.Key, e.Expires)
+		if !IsRemoval(strings.TrimPrefix(e.Key, r.prefix)) {
+			r.note(e.Key, e.Expires, nil)
+		} else if err := r.loadClient(ctx, e); err != nil {
+			return err
+		}
 	}
 	r.set.DeleteExpired()
 	return nil
@@ -152,14 +165,14 @@ func (r *Revocations) loadKey(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	r.note(key, rec.Expires)
+	r.note(key, rec.Expires, rec.Value)
 	return nil
 }
 
 // note puts what a record says into the set, unless the tokens of the grant are
 // refused for their age already: a record lives at least minLifetime longer than
-// the revocation is old.
-func (r *Revocations) note(key string, expires time.Time) {
+// the revocation is old. The value matters for clients only.
+func (r *Revocations) note(key string, expires time.Time, value []byte) {
 	if floor := r.floor.Load(); floor != 0 && !expires.IsZero() && expires.Add(-minLifetime-clockSkew).Unix() < floor {
 		return
 	}
@@ -167,7 +180,11 @@ func (r *Revocations) note(key string, expires time.Time) {
 	if !expires.IsZero() {
 		lifetime = max(time.Until(expires), time.Second)
 	}
-	r.mark(strings.TrimPrefix(key, r.prefix), lifetime)
+	if name := strings.TrimPrefix(key, r.prefix); IsRemoval(name) {
+		r.markClient(name, refusedUntil(value), lifetime)
+	} else {
+		r.mark(name, lifetime)
+	}
 }
 
 // Sweep forgets entries that have expired.

@@ -76,27 +76,28 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	// The key of the cache is the whole token. A map finds it by a hash that is
 	// keyed at random and compares all of it, which is as strict as a
 	// cryptographic digest of the token would be and takes a fifth of the time.
-	var claims *Claims
+	var token *verified
 	dropped := v.forget()
 	if cached, ok := v.cache.Get(raw); ok {
-		claims = cached.(*Claims)
+		token = cached.(*verified)
 	} else {
 		var err error
-		if claims, err = v.verify(ctx, raw); err != nil {
+		if token, err = v.verify(ctx, raw); err != nil {
 			return nil, err
 		}
 		// The presented string may be a piece of the whole header; the cache
 		// holds on to the token alone.
-		v.cache.Set(strings.Clone(raw), claims, time.Until(time.Unix(claims.Expires, 0)))
+		v.cache.Set(strings.Clone(raw), token, time.Until(time.Unix(token.claims.Expires, 0)))
 		if v.keys.dropped.Load() != dropped {
 			// Its key may have been taken away since it was verified.
 			v.cache.Clear()
 		}
 	}
+	claims := &token.claims
 	if time.Now().Unix() >= claims.Expires {
 		return nil, ErrExpired
 	}
-	if v.revoked.Refuses(claims.GrantID, claims.IssuedAt) {
+	if v.revoked.Refuses(claims.GrantID, claims.IssuedAt) || token.clientRemoved(v.revoked) {
 		return claims, ErrRevoked
 	}
 	return claims, nil
@@ -125,10 +126,13 @@ func (v *Verifier) forget() uint64 {
 	return now
 }
 
-// Revoked reports whether a grant has been revoked.
-func (v *Verifier) Revoked(grantID string) bool { return v.revoked.Has(grantID) }
+// Revoked reports whether a token that was good has been revoked since, with its
+// grant or with its client.
+func (v *Verifier) Revoked(c *Claims) bool {
+	return v.revoked.Has(c.GrantID) || v.revoked.RefusesClient(c.ClientID, c.IssuedAt)
+}
 
-func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
+func (v *Verifier) verify(ctx context.Context, raw string) (*verified, error) {
 	// The size, the dots and the alphabet are checked before anything parses
 	// the token.
 	if len(raw) > oauth.MaxTokenLength || !isCompact(raw) {
@@ -152,7 +156,8 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
 	if err != nil {
 		return nil, ErrMalformed
 	}
-	claims := &Claims{}
+	token := &verified{}
+	claims := &token.claims
 	if err := json.Unmarshal(payload, &claims.AccessTokenClaims); err != nil {
 		return nil, ErrMalformed
 	}
@@ -168,7 +173,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, error) {
 	if v.prepare != nil {
 		v.prepare(claims)
 	}
-	return claims, nil
+	return token, nil
 }
 
 // isCompact reports whether raw is three parts of base64url. The decoder would

@@ -20,6 +20,7 @@ type Summary struct {
 	Keys     int `json:"keys"` // sets of signing keys; each issuer has one
 	Unsealed int `json:"unsealed_keys"`
 	Clients  int `json:"clients"`
+	Added    int `json:"added_clients"` // by operators
 
 	// Documents are copies of client metadata documents, Assertions marks of
 	// client assertions that were used.
@@ -46,6 +47,7 @@ type kind string
 const (
 	kindKeys    kind = "keys"
 	kindClient  kind = "client"
+	kindAdded   kind = "added"
 	kindDoc     kind = "document"
 	kindUsed    kind = "assertion"
 	kindToken   kind = "apitoken"
@@ -67,6 +69,8 @@ func (s *Summary) count(k kind, value []byte) {
 		}
 	case kindClient:
 		s.Clients++
+	case kindAdded:
+		s.Added++
 	case kindDoc:
 		s.Documents++
 	case kindUsed:
@@ -104,7 +108,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -135,6 +139,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = token.RecordVersion, token.CheckKeys(key, value, c.Box)
 	case kindClient:
 		known, err = client.RecordVersion, client.CheckRecord(name, value)
+	case kindAdded:
+		known, err = client.AddedVersion, client.CheckAdded(name, value)
 	case kindDoc:
 		known, err = client.DocumentVersion, client.CheckDocument(name, value)
 	case kindUsed:
@@ -150,7 +156,7 @@ func (c Checker) record(key string, value []byte) error {
 	case kindSignIn:
 		known, err = signInVersion, checkSignIn(name, value)
 	case kindRevoked:
-		err = checkRevoked(name, value)
+		known, err = token.RemovalVersion, checkRevoked(name, value)
 	default:
 		return errors.New("the key is of no known kind; a newer version of this program may have written it, or another program")
 	}
@@ -180,6 +186,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm: the device asks for a new code"
 	case k == kindSignIn:
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
+	case k == kindAdded:
+		return "restore a backup, or add the client again"
 	case k == kindSession:
 		return "it does no harm: the person signs in once more"
 	case k == kindRevoked:
@@ -201,8 +209,11 @@ func versionOf(value []byte) int {
 }
 
 // checkRevoked also takes the ids that tokens of service accounts have in the
-// place of a grant's.
+// place of a grant's, and clients.
 func checkRevoked(name string, value []byte) error {
+	if token.IsRemoval(name) {
+		return token.CheckRemoval(value)
+	}
 	accounts := len(name) == len(rand.Text()) && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 	if !accounts && grant.CheckID(name) != nil {
 		return errors.New("the key is not that of a revocation")

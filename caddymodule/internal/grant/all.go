@@ -1,0 +1,84 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+// All yields every active grant, in no particular order. It reads all records, so
+// it is for operators; what cannot be read is left out, since the check of a store
+// tells of that. A grant may come up again; the loop may call the service. An error
+// ends the sequence.
+func (s *Service) All(ctx context.Context) iter.Seq2[*Grant, error] {
+	return func(yield func(*Grant, error) bool) {
+		for key, err := range s.store.Keys(ctx, s.prefix) {
+			var r store.Record
+			if err == nil {
+				r, err = s.store.Get(ctx, key)
+			}
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				continue
+			case err != nil:
+				yield(nil, err)
+				return
+			}
+			if g, err := decode(r.Value); err == nil && g.Active(time.Now()) && !yield(g, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Find returns an active grant by its id, or store.ErrNotFound.
+func (s *Service) Find(ctx context.Context, id string) (*Grant, error) {
+	key, ok := s.keyOf(id)
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	g, err := s.get(ctx, key)
+	if err == nil && !g.Active(time.Now()) {
+		return nil, store.ErrNotFound
+	}
+	return g, err
+}
+
+// RevokeClient ends all grants of a client, and codes that nobody has redeemed, and
+// returns how many of them were active. It reads all records, so it is for
+// operators. A record that cannot be read is an error, as it may be one of them, but
+// keeps no other from being ended.
+func (s *Service) RevokeClient(ctx context.Context, clientID string) (int, error) {
+	n := 0
+	var unreadable error
+	for key, err := range s.store.Keys(ctx, s.prefix) {
+		var r store.Record
+		if err == nil {
+			r, err = s.store.Get(ctx, key)
+		}
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue
+		case err != nil:
+			return n, err
+		}
+		g, err := decode(r.Value)
+		if err != nil {
+			unreadable = err
+			continue
+		}
+		if g.ClientID != clientID || g.Denied || !g.Revoked.IsZero() {
+			continue
+		}
+		if err := s.Revoke(ctx, g.ID); err != nil {
+			return n, err
+		}
+		if g.Active(time.Now()) {
+			n++
+		}
+	}
+	return n, unreadable
+}
