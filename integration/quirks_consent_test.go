@@ -4,6 +4,7 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -80,13 +81,13 @@ func no307AfterForm(t *testing.T, s *ground) {
 func probeBeforeTheBrowser(t *testing.T, s *ground) {
 	id := s.registerAt(t, redirectURI)
 	request := s.authorizeURL(id, nil)
-	before := s.storeKeys(t)
+	before := s.stored(t)
 	for range 2 {
 		a := send(t, s.client, "GET", request, "", "Accept", "application/json")
 		wantStatus(t, "asking as a program", a, http.StatusOK)
 	}
-	if after := s.storeKeys(t); !slices.Equal(before, after) {
-		t.Errorf("asking has changed the store from %q to %q", before, after)
+	if after := s.stored(t); !reflect.DeepEqual(before, after) {
+		t.Errorf("asking has changed the store from %v to %v", before, after)
 	}
 	if s.newVisitor(t).authorize(request).Get("code") == "" {
 		t.Error("the browser gets no code afterwards")

@@ -189,12 +189,3 @@ func emptyParameterIsAbsent(t *testing.T, s *ground) {
 	refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.field(t, "refresh_token")}, "client_id": {id}, "code": {""}, "scope": {""}, "resource": {""}}
 	wantStatus(t, "a refresh token", s.postForm(t, "/token", refresh), http.StatusOK)
 }
-
-// storeKeys are the keys of everything that the gateway has stored.
-func (g *gateway) storeKeys(t *testing.T) (out []string) {
-	t.Helper()
-	for _, r := range g.stored(t) {
-		out = append(out, r.Key)
-	}
-	return out
-}
