@@ -19,12 +19,12 @@ func init() {
 		Name:  "mcp-auth",
 		Short: "Manages the front door of MCP servers",
 		Long: `
-Commands around the mcp_auth directive. They talk to a running Caddy over its
-admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --config
+Commands around the mcp_auth directive. Most of them talk to a running Caddy over
+its admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --config
 says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(tokenCommand(), keyCommand(), storeCommand())
+			cmd.AddCommand(checkCommand(), tokenCommand(), keyCommand(), storeCommand())
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())
 			}
