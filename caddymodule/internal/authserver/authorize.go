@@ -110,13 +110,19 @@ func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
 }
 
 // sendBack redirects the browser to the client. It is for requests that no page
-// was shown for; after a form handOff does it.
+// was shown for; after a form handOff does it. Access logs take the headers of an
+// answer when its handler is done: by then the answer is on its way, and the
+// address has lost the code.
 func sendBack(w http.ResponseWriter, redirectURI string, answer oauth.AuthorizationResponse) {
 	h := w.Header()
 	h.Set("Location", answer.URL(redirectURI))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusSeeOther)
+	if err := http.NewResponseController(w).Flush(); err == nil {
+		h.Set("Location", redirectURI)
+	}
 }
 
 // request returns the authorization request in the query and its client, or the
