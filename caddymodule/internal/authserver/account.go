@@ -28,7 +28,7 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) {
 		if current == nil {
 			err = s.showLogin(w, r, tx, nil, pages.Login{})
 		} else {
-			err = s.showAccount(w, r, tx, current, nil)
+			err = s.showAccount(w, r, tx, current, pages.Account{})
 		}
 	}
 	if err != nil {
@@ -36,13 +36,14 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transaction, current *session, removed *pages.Client) error {
+// showAccount shows the account page, with what the view says has been done.
+func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transaction, current *session, view pages.Account) error {
 	grants, err := s.grants.ListFor(r.Context(), current.User.Subject)
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(grants, func(a, b *grant.Grant) int { return cmp.Or(b.LastUsed.Compare(a.LastUsed), cmp.Compare(a.ID, b.ID)) })
-	view := pages.Account{User: current.User.Display(), Removed: removed}
+	view.User = current.User.Display()
 	listed := map[consentKey]int{} // the entries of apps that are remembered
 	for _, g := range grants {
 		c, err := s.recall(r, g)
@@ -56,6 +57,9 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transac
 		}
 		listed[key] = len(view.Apps)
 		view.Apps = append(view.Apps, app)
+	}
+	if view.SignIn, err = s.signInView(r, current); err != nil {
+		return err
 	}
 	tx.Session = current.ID
 	if view.Token, err = s.seal.seal(tx); err != nil {
@@ -147,7 +151,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.showAccount(w, r, f.tx, current, removed)
+	return s.showAccount(w, r, f.tx, current, pages.Account{Removed: removed})
 }
 
 // removeApp ends a grant and, so that the consent is not remembered, the others of

@@ -69,6 +69,15 @@ func (s *Server) countPassword(err error) {
 	}
 }
 
+// countCode counts a second factor or a passkey that was not accepted.
+func (s *Server) countCode(failed pages.Failed) {
+	result := metrics.LoginFailed
+	if failed.Failure == pages.TooManyTries {
+		result = metrics.LoginLimited
+	}
+	s.cfg.Metrics.Login(metrics.LocalProvider, result)
+}
+
 // refusalOutcome is what a refusal at the client is for metrics.
 func refusalOutcome(refusal *oauth.Error) string {
 	if refusal.Code == oauth.AccessDenied().Code {

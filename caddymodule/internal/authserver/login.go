@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -49,6 +50,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 		return err
 	}
 	v.Token, v.Locales, v.Password = sealed, tx.Locales, s.cfg.Password != nil
+	v.Passkey, v.Again = s.passkeyAddress(sealed), tx.Then != ""
 	if v.Providers = s.buttons(tx, sealed); len(v.Providers) == 0 && !v.Password {
 		return nobodyVouches()
 	}
@@ -56,21 +58,25 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, tx *transacti
 		view := s.clientView(c, tx.RedirectURI)
 		v.Client, v.Resource = &view, s.resourceView(tx.Resource)
 	}
-	status := http.StatusOK
-	switch v.Failure {
-	case pages.NoFailure, pages.LoginExpired:
-	case pages.WrongCredentials:
-		// 401 would make some browsers ask for HTTP credentials.
-		status = http.StatusForbidden
-	case pages.TooManyTries:
-		status = http.StatusTooManyRequests
-		w.Header().Set("Retry-After", strconv.Itoa(int(v.Wait/time.Second)+1))
-	case pages.LoginBusy, pages.LoginOutage:
-		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "2")
-	}
-	s.rendered(w, s.pages.Login(w, r, status, v))
+	s.rendered(w, s.pages.Login(w, r, failedStatus(w, v.Failed), v))
 	return nil
+}
+
+// failedStatus is the status of a page that asks again, and sets Retry-After where
+// that has to wait.
+func failedStatus(w http.ResponseWriter, f pages.Failed) int {
+	switch f.Failure {
+	case pages.NoFailure, pages.LoginExpired:
+		return http.StatusOK
+	case pages.TooManyTries:
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.Wait/time.Second)+1))
+		return http.StatusTooManyRequests
+	case pages.LoginBusy, pages.LoginOutage:
+		w.Header().Set("Retry-After", "2")
+		return http.StatusServiceUnavailable
+	}
+	// 401 would make some browsers ask for HTTP credentials.
+	return http.StatusForbidden
 }
 
 // serveLogin takes user name and password.
@@ -102,26 +108,23 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		s.cfg.Metrics.Login(metrics.LocalProvider, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("login")
 		s.cfg.Log.Warn("sign-in held back", zap.Duration("wait", wait))
-		return again(pages.Login{Failure: pages.TooManyTries, Wait: wait})
+		return again(pages.Login{Failed: pages.Failed{Failure: pages.TooManyTries, Wait: wait}})
 	}
 	user, err := s.authenticate(r, username, password)
 	s.countPassword(err)
 	switch {
 	case errors.Is(err, login.ErrDenied):
 		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.left()))
-		return again(pages.Login{Failure: pages.WrongCredentials, TriesLeft: try.left()})
+		return again(pages.Login{Failed: pages.Failed{Failure: pages.WrongCredentials, TriesLeft: try.left()}})
 	case errors.Is(err, login.ErrBusy):
 		try.succeeded()
-		return again(pages.Login{Failure: pages.LoginBusy})
+		return again(pages.Login{Failed: pages.Failed{Failure: pages.LoginBusy}})
 	case err != nil:
 		try.succeeded()
 		return err
 	}
 	try.succeeded()
-	if _, err := s.welcome(w, r, f.tx, user); err != nil {
-		return err
-	}
-	return s.afterLogin(w, f.tx)
+	return s.afterPassword(w, r, f.tx, user)
 }
 
 func (s *Server) authenticate(r *http.Request, username, password string) (login.Identity, error) {
@@ -160,23 +163,39 @@ func (s *Server) clientOf(r *http.Request, tx *transaction) (*client.Client, err
 // afterLogin sends the browser on with a GET, so that reloading the page does
 // not send the password again.
 func (s *Server) afterLogin(w http.ResponseWriter, tx *transaction) error {
-	switch tx.Purpose {
-	case forAuthorize:
-		return s.continueAt(w, pathAuthorize, tx)
-	case forDevice:
-		return s.continueAt(w, pathDevice, tx)
+	target, err := s.onward(tx)
+	if err != nil {
+		return err
 	}
-	seeOther(w, pathAccount)
+	seeOther(w, target)
 	return nil
+}
+
+// onward is the address at which a transaction goes on: with what it is for, or
+// with the sign-in page for who is not signed in.
+func (s *Server) onward(tx *transaction) (string, error) {
+	switch tx.Purpose {
+	case forAccount:
+		return cmp.Or(tx.Then, pathAccount), nil
+	case forDevice:
+		return s.continuation(pathDevice, tx)
+	}
+	return s.continuation(pathAuthorize, tx)
+}
+
+// continuation is the address of a page with a transaction that it goes on with.
+func (s *Server) continuation(path string, tx *transaction) (string, error) {
+	sealed, err := s.seal.seal(tx)
+	return path + "?" + url.Values{paramContinue: {sealed}}.Encode(), err
 }
 
 // continueAt redirects to a page that goes on with the transaction.
 func (s *Server) continueAt(w http.ResponseWriter, path string, tx *transaction) error {
-	sealed, err := s.seal.seal(tx)
+	target, err := s.continuation(path, tx)
 	if err != nil {
 		return err
 	}
-	seeOther(w, path+"?"+url.Values{paramContinue: {sealed}}.Encode())
+	seeOther(w, target)
 	return nil
 }
 

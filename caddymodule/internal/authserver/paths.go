@@ -25,6 +25,7 @@ func Owns(path string) bool {
 func Paths() []string {
 	return []string{
 		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,
+		pathCode, pathPasskey, pathFactor, pathNewPasskey, pathRemovePasskey,
 		pathToken, pathRegister, pathRevoke, pathIntrospect, pathJWKS, pathHealth, pathDevice, pathDeviceAuthorization,
 	}
 }

@@ -22,13 +22,17 @@ import (
 // paramLogin names the login that a button of the sign-in page stands for.
 const paramLogin = "login"
 
-// pending is a sign-in at a provider that the browser has left for.
+// pending is what a transaction waits for: a sign-in at a provider that the
+// browser has left for, a passkey, or the second factor.
 type pending struct {
-	ID       string  `json:"id"` // of this one attempt
-	Login    string  `json:"l"`
-	Nonce    string  `json:"n"`
-	Verifier string  `json:"v"`
+	ID       string  `json:"id,omitempty"` // of this one attempt
+	Login    string  `json:"l,omitempty"`
+	Nonce    string  `json:"n,omitempty"` // for the provider, or the challenge for a passkey
+	Verifier string  `json:"v,omitempty"`
 	For      purpose `json:"f"` // the purpose that the transaction had
+
+	// User is who has given the right password, while the second factor is due.
+	User *login.Identity `json:"u,omitempty"`
 }
 
 // serveLeave sends the browser to a provider.
@@ -63,14 +67,13 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	away := *tx
-	away.Session, away.Purpose = "", forProvider
-	away.Pending = &pending{ID: rand.Text(), Login: l.ID, Nonce: rand.Text(), Verifier: rand.Text() + rand.Text(), For: tx.Purpose}
-	state, err := s.seal.seal(&away)
+	away := tx.waiting(forProvider, &pending{ID: rand.Text(), Login: l.ID, Nonce: rand.Text(), Verifier: rand.Text() + rand.Text()})
+	away.Session = ""
+	state, err := s.seal.seal(away)
 	if err != nil {
 		return err
 	}
-	target, err := l.Login.Begin(r.Context(), s.attempt(&away, state))
+	target, err := l.Login.Begin(r.Context(), s.attempt(away, state))
 	if err != nil {
 		return s.unanswered(w, r, tx, c, l, err)
 	}
@@ -115,7 +118,7 @@ func (s *Server) unanswered(w http.ResponseWriter, r *http.Request, tx *transact
 	}
 	s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 	s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
-	return s.showLogin(w, r, tx, c, pages.Login{Failure: pages.LoginOutage, Provider: l.Label})
+	return s.showLogin(w, r, tx, c, pages.Login{Failed: pages.Failed{Failure: pages.LoginOutage, Provider: l.Label}})
 }
 
 // unbelieved is the page for an answer that proves nothing. The reason is for the
@@ -164,26 +167,25 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 
 // finish lets the login judge what the provider has sent, and signs the person in.
 func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, away *transaction, a login.Attempt, answer url.Values) error {
-	tx := *away
-	tx.Purpose, tx.Pending = away.Pending.For, nil
+	tx := away.resumed()
 	peer := s.cfg.ClientIP(r)
 	try, wait := s.callbacks.begin(peer, peer)
 	if wait > 0 {
 		s.cfg.Metrics.Login(l.ID, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("callback")
-		return s.afterFailure(w, r, &tx, pages.Login{Failure: pages.TooManyTries, Wait: wait})
+		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := l.Login.Finish(r.Context(), a, answer)
 	switch {
 	case errors.Is(err, login.ErrCancelled):
 		try.succeeded()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginCancelled)
-		return s.cancelled(w, r, &tx)
+		return s.cancelled(w, r, tx)
 	case errors.Is(err, login.ErrUnreachable):
 		try.succeeded()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 		s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
-		return s.afterFailure(w, r, &tx, pages.Login{Failure: pages.LoginOutage, Provider: l.Label})
+		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.LoginOutage, Provider: l.Label})
 	case err != nil:
 		return s.unbelieved(l, err)
 	}
@@ -191,26 +193,23 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	if err := s.use(r.Context(), away); err != nil {
 		return err
 	}
-	if _, err := s.welcome(w, r, &tx, user); err != nil {
-		return err
-	}
-	return s.afterLogin(w, &tx)
+	return s.admit(w, r, tx, user)
 }
 
 // afterFailure shows the sign-in page of a transaction again.
-func (s *Server) afterFailure(w http.ResponseWriter, r *http.Request, tx *transaction, v pages.Login) error {
+func (s *Server) afterFailure(w http.ResponseWriter, r *http.Request, tx *transaction, failed pages.Failed) error {
 	c, err := s.clientOf(r, tx)
 	if err != nil {
 		return err
 	}
-	return s.showLogin(w, r, tx, c, v)
+	return s.showLogin(w, r, tx, c, pages.Login{Failed: failed})
 }
 
 // cancelled tells the client that the person turned back at the provider. Where
 // there is no client to go back to, the person can choose again.
 func (s *Server) cancelled(w http.ResponseWriter, r *http.Request, tx *transaction) error {
 	if tx.Purpose != forAuthorize {
-		return s.afterFailure(w, r, tx, pages.Login{})
+		return s.afterFailure(w, r, tx, pages.Failed{})
 	}
 	if _, err := s.requestClient(r, tx.ClientID, tx.RedirectURI); err != nil {
 		return err

@@ -52,8 +52,16 @@ type transaction struct {
 	// Ask says that a remembered consent does not answer the request.
 	Ask bool `json:"as,omitempty"`
 
-	// Pending is set while the browser is at a provider.
+	// Then is where a sign-in leads that somebody made for a part of the account
+	// page; empty for the page itself.
+	Then string `json:"th,omitempty"`
+
+	// Pending is set while something else has to happen before the person is
+	// signed in, or has added a passkey.
 	Pending *pending `json:"pe,omitempty"`
+
+	// Secret is that of an authenticator app that is being set up.
+	Secret []byte `json:"se,omitempty"`
 
 	// unvouched says that nothing in front of the server has said who makes the
 	// request at hand.
@@ -69,7 +77,28 @@ const (
 	forProvider  purpose = "provider"
 	forUserCode  purpose = "user code" // before it is entered
 	forDevice    purpose = "device"
+
+	forCode       purpose = "code"        // the password was right
+	forPasskey    purpose = "passkey"     // a passkey is asked for
+	forFactor     purpose = "factor"      // the second factor is set up or changed
+	forNewPasskey purpose = "new passkey" // a passkey is being made
 )
+
+// waiting is the transaction while something else has to happen. It has a purpose
+// of its own until then.
+func (t *transaction) waiting(p purpose, what *pending) *transaction {
+	next := *t
+	what.For = t.Purpose
+	next.Purpose, next.Pending = p, what
+	return &next
+}
+
+// resumed is the transaction as it was before it had to wait.
+func (t *transaction) resumed() *transaction {
+	next := *t
+	next.Purpose, next.Pending = t.Pending.For, nil
+	return &next
+}
 
 // maxSealed bounds a sealed transaction in bytes.
 const maxSealed = 24 << 10

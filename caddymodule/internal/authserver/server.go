@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -150,14 +151,17 @@ type Server struct {
 	seal      *sealer
 	cookies   cookieJar
 	store     store.Store
-	signIns   string         // prefix of the marks of finished sign-ins at providers
-	external  []login.Method // the logins whose users are elsewhere
-	logins    *limiter       // of passwords
-	callbacks *limiter       // of answers from providers that prove nothing
-	secrets   *limiter       // of client secrets
-	documents *limiter       // of metadata documents
-	devices   *limiter       // of device codes
-	userCodes *limiter       // of guesses of user codes
+	signIns   string          // prefix of the marks of finished sign-ins at providers
+	external  []login.Method  // the logins whose users are elsewhere
+	factors   *factor.Service // nil without local users
+	logins    *limiter        // of passwords
+	codes     *limiter        // of second factors
+	passkeys  *limiter        // of passkeys that prove nothing
+	callbacks *limiter        // of answers from providers that prove nothing
+	secrets   *limiter        // of client secrets
+	documents *limiter        // of metadata documents
+	devices   *limiter        // of device codes
+	userCodes *limiter        // of guesses of user codes
 	tries     *Tries
 	pages     *pages.Renderer
 	routes    map[string]http.HandlerFunc
@@ -186,6 +190,8 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.seal = newSealer(st.Keys.Derive("authorization request"))
 	s.cookies = cookieJar{secure: origin.Scheme == "https"}
 	s.logins = newLimiter(st.Tries, "login", cfg.LoginMax, cfg.LoginWindow)
+	s.codes = newLimiter(st.Tries, "code", cfg.LoginMax, cfg.LoginWindow)
+	s.passkeys = newLimiter(st.Tries, "passkey", cfg.LoginMax, cfg.LoginWindow)
 	s.callbacks = newLimiter(st.Tries, "callback", cfg.LoginMax, cfg.LoginWindow)
 	s.store, s.signIns, s.external = st.Store, st.Prefix+"signin/", s.methods()
 	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
@@ -193,6 +199,9 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.tries = st.Tries
 	s.devices = newLimiter(st.Tries, "device", deviceMax, deviceWindow)
 	s.userCodes = newLimiter(st.Tries, "user code", userCodeMax, userCodeWindow)
+	if s.factors, err = newFactors(cfg, st); err != nil {
+		return nil, err
+	}
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount
@@ -276,6 +285,7 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 		routes[pathLogout] = s.serveLogout
 		routes[pathAccount] = s.serveAccount
 		routes[pathRemove] = s.serveRemove
+		s.addFactorRoutes(routes)
 	}
 	if s.cfg.DeviceAuthorization {
 		routes[pathDeviceAuthorization] = open(s.serveDeviceAuthorization, http.MethodPost)
@@ -290,6 +300,20 @@ func (s *Server) buildRoutes() map[string]http.HandlerFunc {
 		}
 	}
 	return routes
+}
+
+// addFactorRoutes adds the endpoints that only local users need.
+func (s *Server) addFactorRoutes(routes map[string]http.HandlerFunc) {
+	if s.factors == nil {
+		return
+	}
+	routes[pathCode] = s.serveCode
+	routes[pathFactor] = s.serveFactor
+	if s.factors.HasPasskeys() {
+		routes[pathPasskey] = s.servePasskey
+		routes[pathNewPasskey] = s.serveNewPasskey
+		routes[pathRemovePasskey] = s.serveRemovePasskey
+	}
 }
 
 // open wraps an endpoint that browsers of any origin may call, without cookies.

@@ -88,6 +88,12 @@ func (s *Server) known(ctx context.Context, id login.Identity) (login.Identity, 
 			return id, true
 		}
 	}
+	return s.local(ctx, id)
+}
+
+// local returns a user of the directory as it is now, or false for one who is
+// gone, whose password has changed or who signs in elsewhere.
+func (s *Server) local(ctx context.Context, id login.Identity) (login.Identity, bool) {
 	d, ok := s.directory()
 	if !ok {
 		return login.Identity{}, false

@@ -21,6 +21,9 @@ type Account struct {
 	User    string
 	Apps    []App
 	Removed *Client // the app that was just removed, for a notice
+	Notice  Notice  // something else that was just done
+	Named   string  // the passkey that the notice is about
+	SignIn  *SignIn // nil for users whose sign-in is elsewhere
 	Token   string  // see Consent.Token
 }
 
@@ -39,7 +42,8 @@ type appView struct {
 
 // Account writes the page of connected apps. Removing one posts FieldToken and
 // FieldGrant to AccountPath + RevokeSuffix; signing out posts FieldToken to
-// PathLogout, with FieldEverywhere for all sessions.
+// PathLogout, with FieldEverywhere for all sessions. Removing a passkey posts
+// FieldToken and FieldPasskey to AccountPath + PasskeySuffix + RemoveSuffix.
 func (r *Renderer) Account(w http.ResponseWriter, req *http.Request, status int, v Account) error {
 	body := accountBody{Account: v, Server: r.site.Server}
 	for _, a := range v.Apps {

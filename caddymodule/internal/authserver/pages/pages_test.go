@@ -157,11 +157,14 @@ func everyPage(r *Renderer) map[string]func(http.ResponseWriter, *http.Request) 
 	}
 	for _, f := range []LoginFailure{WrongCredentials, TooManyTries, LoginBusy, LoginExpired, LoginOutage} {
 		all["login failure "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
-			return r.Login(w, req, 401, Login{Client: &claude, Password: true, Token: token, Failure: f, TriesLeft: 3, Wait: time.Minute, Username: "alice"})
+			return r.Login(w, req, 401, Login{Client: &claude, Password: true, Token: token, Failed: Failed{Failure: f, TriesLeft: 3, Wait: time.Minute}, Username: "alice"})
 		}
 	}
 	all["login account"] = func(w http.ResponseWriter, req *http.Request) error {
-		return r.Login(w, req, 200, Login{Password: true, Token: token})
+		return r.Login(w, req, 200, Login{Password: true, Passkey: "/login/passkey?continue=x", Token: token})
+	}
+	all["login again"] = func(w http.ResponseWriter, req *http.Request) error {
+		return r.Login(w, req, 200, Login{Password: true, Again: true, Token: token})
 	}
 	for p := range problems {
 		all["error "+string(p)] = func(w http.ResponseWriter, req *http.Request) error {
@@ -169,6 +172,7 @@ func everyPage(r *Renderer) map[string]func(http.ResponseWriter, *http.Request) 
 		}
 	}
 	addDevices(r, all)
+	addFactors(r, all)
 	addRest(r, all)
 	return all
 }
@@ -209,6 +213,54 @@ func clientsOnDevices() map[string]Client {
 		"registered": {Name: "Claude Code", ID: "mcp_1", Level: UnconfirmedApp, Device: true, RegisteredAt: time.Now()},
 		"nameless":   {Name: "\u200b", ID: "mcp_2", Level: UnconfirmedApp, Device: true},
 		"hostile":    {Name: `<script>alert(1)</script>`, ID: "mcp_3", Level: UnconfirmedApp, Device: true},
+	}
+}
+
+func addFactors(r *Renderer, all map[string]func(http.ResponseWriter, *http.Request) error) {
+	const uri = "otpauth://totp/Cisco%20Support:alice?issuer=Cisco%20Support&secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+	for _, f := range []LoginFailure{NoFailure, WrongCode, WrongRecovery, CodesLocked, TooManyTries} {
+		failed := Failed{Failure: f, TriesLeft: 2, Wait: time.Minute}
+		all["code "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Code(w, req, 403, Code{Client: &claude, Resource: cisco, Failed: failed, Back: "/authorize?continue=x", Token: token})
+		}
+		all["enrol "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", Failed: failed, Token: token})
+		}
+		all["factor "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Factor(w, req, 200, Factor{Failed: failed, Token: token})
+		}
+	}
+	all["code account"] = func(w http.ResponseWriter, req *http.Request) error {
+		return r.Code(w, req, 200, Code{Back: "/account", Token: token})
+	}
+	all["recovery"] = func(w http.ResponseWriter, req *http.Request) error {
+		return r.Recovery(w, req, 200, []string{"aaaa-bbbb-cccc-dddd", "eeee-ffff-gggg-hhhh"})
+	}
+	for name, v := range map[string]SignIn{
+		"nothing":  {Offered: true},
+		"no names": {},
+		"all": {App: true, Since: time.Now(), RecoveryCodes: 1, Offered: true, Full: true, Passkeys: []Passkey{
+			{ID: "a", Name: "Laptop", Added: time.Now()}, {ID: "b", Name: "<b>\u202ephone", Added: time.Now(), Used: time.Now()},
+		}},
+	} {
+		for _, n := range []Notice{NoNotice, FactorOff, PasskeyAdded, PasskeyRemoved} {
+			all["account sign-in "+name+" "+string(n)] = func(w http.ResponseWriter, req *http.Request) error {
+				return r.Account(w, req, 200, Account{User: "alice", Token: token, SignIn: &v, Notice: n, Named: "Laptop"})
+			}
+		}
+	}
+	addPasskeys(r, all)
+}
+
+// addPasskeys adds the pages that have a script.
+func addPasskeys(r *Renderer, all map[string]func(http.ResponseWriter, *http.Request) error) {
+	const options = `{"publicKey":{"challenge":"AAAA"}}`
+	for name, v := range map[string]PasskeyPage{
+		"use":     {Client: &claude, Options: options, Back: "/authorize?continue=x", Token: token},
+		"account": {Options: options, Back: "/account", Token: token, Failed: Failed{Failure: WrongPasskey}},
+		"add":     {Options: options, Adding: true, Back: "/account", Token: token},
+	} {
+		all["passkey "+name] = func(w http.ResponseWriter, req *http.Request) error { return r.Passkey(w, req, 200, v) }
 	}
 }
 

@@ -16,20 +16,27 @@ import (
 	"golang.org/x/text/language"
 )
 
-//go:embed templates/*.html style.css
+//go:embed templates/*.html style.css passkey.js
 var templateFiles embed.FS
 
 // Paths that the forms of the pages post to.
 const (
-	PathAuthorize = "/authorize"    // consent, and Cancel on the sign-in page
-	PathLogin     = "/login"        // user name and password
+	PathAuthorize = "/authorize"  // consent, and Cancel on the sign-in page
+	PathLogin     = "/login"      // user name and password
+	PathCode      = "/login/code" // the second factor
+	PathPasskey   = "/login/passkey"
 	PathSwitch    = "/login/switch" // sign in as somebody else
 	PathLogout    = "/logout"
 	PathDevice    = "/device" // the code of a device, and consent to it
 )
 
-// RevokeSuffix follows [Options.AccountPath] in the path that removes an app.
-const RevokeSuffix = "/revoke"
+// What follows [Options.AccountPath] in the paths of its parts.
+const (
+	RevokeSuffix  = "/revoke"  // removes an app
+	FactorSuffix  = "/factor"  // the second factor
+	PasskeySuffix = "/passkey" // a new passkey
+	RemoveSuffix  = "/remove"  // after PasskeySuffix: removes one
+)
 
 // Names of the form fields, and the values of FieldDecision.
 const (
@@ -41,9 +48,17 @@ const (
 	FieldGrant      = "grant"      // the ID of the App to remove
 	FieldEverywhere = "everywhere" // "1" ends all sessions of the user
 	FieldUserCode   = "user_code"  // what a device shows
+	FieldCode       = "code"       // of an authenticator app
+	FieldRecovery   = "recovery"   // a recovery code
+	FieldPasskey    = "passkey"    // the ID of the Passkey to remove
+	FieldName       = "name"       // of a new passkey
+	FieldAnswer     = "answer"     // what the script of the passkey page got
 
-	DecisionAllow = "allow"
-	DecisionDeny  = "deny"
+	DecisionAllow  = "allow"
+	DecisionDeny   = "deny"
+	DecisionEnrol  = "enrol"  // set the second factor up
+	DecisionRenew  = "renew"  // make new recovery codes
+	DecisionRemove = "remove" // take the second factor away
 )
 
 // Options are the parts of the pages that belong to the operator.
@@ -77,6 +92,7 @@ type Options struct {
 type Renderer struct {
 	site    *site
 	csp     string
+	script  string // the policy of the page that has a script
 	matcher language.Matcher
 	books   []book // in the order the matcher knows
 }
@@ -94,6 +110,7 @@ type site struct {
 	HelpURL     string
 	AccountPath string
 	Style       template.CSS
+	Script      template.JS // of the page for passkeys
 }
 
 // New returns a renderer. Its errors name the option that is wrong.
@@ -106,12 +123,12 @@ func New(o Options) (*Renderer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading the languages of the pages: %w", err)
 	}
-	hash := sha256.Sum256([]byte(s.Style))
 	r := &Renderer{
 		site: s,
-		csp: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) +
-			"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+		csp: "default-src 'none'; style-src " + hashSource(string(s.Style)) +
+			"; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
+	r.script = r.csp + "; script-src " + hashSource(string(s.Script))
 	var tags []language.Tag
 	for _, c := range catalogues {
 		b, err := newBook(c, s)
@@ -123,6 +140,12 @@ func New(o Options) (*Renderer, error) {
 	}
 	r.matcher = language.NewMatcher(tags)
 	return r, nil
+}
+
+// hashSource lets a policy allow one inline element by its content.
+func hashSource(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 func newSite(o Options) (*site, error) {
@@ -142,7 +165,12 @@ func newSite(o Options) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	script, err := templateFiles.ReadFile("passkey.js")
+	if err != nil {
+		return nil, err
+	}
 	s := &site{Host: o.Host, HelpURL: o.HelpURL, AccountPath: o.AccountPath}
+	s.Script = template.JS(script)                 // #nosec G203 -- our own file
 	s.Style = template.CSS(string(style) + accent) // #nosec G203 -- our own file and colours made of numbers
 	name := cleanText(o.ServerName, maxName)
 	if name == "" {
@@ -175,7 +203,10 @@ func newBook(c *catalogue, s *site) (book, error) {
 }
 
 // pageNames are the templates that fill the layout.
-var pageNames = []string{"account", "consent", "device", "devicedone", "error", "handoff", "landing", "login", "signedout"}
+var pageNames = []string{
+	"account", "code", "consent", "device", "devicedone", "enrol", "error", "factor", "handoff", "landing", "login", "passkey",
+	"recovery", "signedout",
+}
 
 // choose returns the pages in the language that fits the request best.
 func (r *Renderer) choose(req *http.Request, locales string) book {
@@ -189,6 +220,7 @@ type frame struct {
 	Refresh template.URL // where the browser goes by itself; empty to stay
 	Class   string       // of the body element
 	Served  bool         // the footer says who serves, not what one signs in to
+	Script  bool         // the page has the script for passkeys
 
 	// Isolated cuts the page off from the window that opened it. Pages on the
 	// way of an authorization are not: clients on the web open them in a popup
@@ -209,6 +241,9 @@ func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string,
 	h.Set("Content-Language", b.tag.String())
 	h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	h.Set("Content-Security-Policy", r.csp)
+	if f.Script {
+		h.Set("Content-Security-Policy", r.script)
+	}
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")

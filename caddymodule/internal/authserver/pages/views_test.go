@@ -103,13 +103,13 @@ func TestLoginFailures(t *testing.T) {
 		want    string
 		invalid bool
 	}{
-		"wrong, 3 tries left": {Login{Failure: WrongCredentials, TriesLeft: 3}, "That didn’t matchCheck your user name and password, then try again. 3 tries left before a short pause.", true},
-		"wrong, 1 try left":   {Login{Failure: WrongCredentials, TriesLeft: 1}, "That didn’t matchCheck your user name and password, then try again. 1 try left before a short pause.", true},
-		"wrong, not counted":  {Login{Failure: WrongCredentials}, "That didn’t matchCheck your user name and password, then try again.", true},
-		"too many, seconds":   {Login{Failure: TooManyTries, Wait: 1500 * time.Millisecond}, "Too many triesWait 2 seconds, then try again.", false},
-		"too many, minutes":   {Login{Failure: TooManyTries, Wait: 61 * time.Second}, "Too many triesWait 2 minutes, then try again.", false},
-		"busy":                {Login{Failure: LoginBusy}, "Too many people are signing inYour password was not checked. Wait a few seconds, then try again.", false},
-		"expired":             {Login{Failure: LoginExpired}, "This page was open for too longNothing was sent to the app. Please sign in again.", false},
+		"wrong, 3 tries left": {Login{Failed: Failed{Failure: WrongCredentials, TriesLeft: 3}}, "That didn’t matchCheck your user name and password, then try again. 3 tries left before a short pause.", true},
+		"wrong, 1 try left":   {Login{Failed: Failed{Failure: WrongCredentials, TriesLeft: 1}}, "That didn’t matchCheck your user name and password, then try again. 1 try left before a short pause.", true},
+		"wrong, not counted":  {Login{Failed: Failed{Failure: WrongCredentials}}, "That didn’t matchCheck your user name and password, then try again.", true},
+		"too many, seconds":   {Login{Failed: Failed{Failure: TooManyTries, Wait: 1500 * time.Millisecond}}, "Too many triesWait 2 seconds, then try again.", false},
+		"too many, minutes":   {Login{Failed: Failed{Failure: TooManyTries, Wait: 61 * time.Second}}, "Too many triesWait 2 minutes, then try again.", false},
+		"busy":                {Login{Failed: Failed{Failure: LoginBusy}}, "Too many people are signing inYour password was not checked. Wait a few seconds, then try again.", false},
+		"expired":             {Login{Failed: Failed{Failure: LoginExpired}}, "This page was open for too longNothing was sent to the app. Please sign in again.", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.view.Password, c.view.Token, c.view.Username = true, token, `al"ice`

@@ -1,0 +1,183 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// Paths of the endpoints that only local users need.
+const (
+	pathCode          = pages.PathCode
+	pathPasskey       = pages.PathPasskey
+	pathFactor        = pathAccount + pages.FactorSuffix
+	pathNewPasskey    = pathAccount + pages.PasskeySuffix
+	pathRemovePasskey = pathNewPasskey + pages.RemoveSuffix
+)
+
+// newFactors returns what local users have beside their passwords; nil when there
+// are no local users.
+func newFactors(cfg Config, st State) (*factor.Service, error) {
+	users, ok := cfg.Password.(login.Directory)
+	if !ok {
+		return nil, nil
+	}
+	return factor.New(st.Store, st.Prefix, st.Keys.Derive, factor.Config{Origin: cfg.Issuer, Name: cfg.Name, Users: users})
+}
+
+// ResetFactors takes away all that a local user has set up beside the password,
+// and returns what that was. It reports false where there are no local users.
+func (s *Server) ResetFactors(ctx context.Context, subject string) (before factor.State, ok bool, err error) {
+	if s.factors == nil {
+		return before, false, nil
+	}
+	before, err = s.factors.Reset(ctx, subject)
+	if err == nil {
+		s.cfg.Log.Info("the factors of a user were reset", zap.String("user", subject), zap.Bool("app", before.App), zap.Int("passkeys", len(before.Passkeys)))
+	}
+	return before, true, err
+}
+
+// afterPassword goes on after the right password: to the second factor of a user
+// who has one, and else into the session. That a user has one is known to nobody
+// before.
+func (s *Server) afterPassword(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
+	if s.factors != nil {
+		state, err := s.factors.State(r.Context(), user)
+		if err != nil {
+			return unavailable(err)
+		}
+		if state.App {
+			return s.leadToCode(w, tx, user)
+		}
+	}
+	return s.admit(w, r, tx, user)
+}
+
+// admit starts the session of somebody who has proven everything.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
+	if _, err := s.welcome(w, r, tx, user); err != nil {
+		return err
+	}
+	return s.afterLogin(w, tx)
+}
+
+// leadToCode sends the browser to the page for the second factor. That the
+// password was right is sealed into the transaction under a purpose of its own,
+// which no other endpoint takes; a session starts only behind that page.
+func (s *Server) leadToCode(w http.ResponseWriter, tx *transaction, user login.Identity) error {
+	next := tx.waiting(forCode, &pending{User: &login.Identity{Subject: user.Subject, Provider: user.Provider, Stamp: user.Stamp}})
+	return s.continueAt(w, pathCode, next)
+}
+
+// serveCode asks for the second factor, and takes it.
+func (s *Server) serveCode(w http.ResponseWriter, r *http.Request) {
+	var err error
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		var tx *transaction
+		if tx, err = s.seal.open(r.URL.Query().Get(paramContinue), forCode, s.cookies.browser(r)); err == nil {
+			err = s.showCode(w, r, tx, pages.Failed{})
+		}
+	case http.MethodPost:
+		err = s.takeCode(w, r)
+	default:
+		refuseMethod(w, r, http.MethodGet, http.MethodPost)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) showCode(w http.ResponseWriter, r *http.Request, tx *transaction, failed pages.Failed) error {
+	back := tx.resumed()
+	c, err := s.clientOf(r, back)
+	if err != nil {
+		return err
+	}
+	v := pages.Code{Failed: failed, Locales: tx.Locales}
+	if c != nil {
+		view := s.clientView(c, tx.RedirectURI)
+		v.Client, v.Resource = &view, s.resourceView(tx.Resource)
+	}
+	if v.Back, err = s.onward(back); err != nil {
+		return err
+	}
+	if v.Token, err = s.seal.seal(tx); err != nil {
+		return err
+	}
+	s.rendered(w, s.pages.Code(w, r, failedStatus(w, failed), v))
+	return nil
+}
+
+func (s *Server) takeCode(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.readForm(w, r, forCode)
+	if err != nil {
+		return err
+	}
+	proof, err := f.proof()
+	if err != nil {
+		return err
+	}
+	user, ok := s.local(r.Context(), *f.tx.Pending.User)
+	if !ok {
+		return errSignInChanged
+	}
+	failed, err := s.judge(r, user, proof, func() error { return s.factors.Check(r.Context(), user, proof) })
+	switch {
+	case errors.Is(err, factor.ErrNone):
+		return errSignInChanged // it was reset since the password
+	case err != nil:
+		return err
+	case failed.Failure != pages.NoFailure:
+		s.countCode(failed)
+		return s.showCode(w, r, f.tx, failed)
+	}
+	return s.admit(w, r, f.tx.resumed(), user)
+}
+
+// proof is what was typed as the second factor.
+func (f *form) proof() (factor.Proof, error) {
+	p := factor.Proof{
+		Code: truncate(f.get(pages.FieldCode), maxCode), Recovery: truncate(f.get(pages.FieldRecovery), maxCode),
+	}
+	return p, f.err()
+}
+
+// maxCode bounds what is typed as a code, in bytes.
+const maxCode = 64
+
+// judge runs a check of a code within the limit of tries. What it returns as
+// failed is for the person; the error is ErrNone, ErrEnrolled or a page.
+func (s *Server) judge(r *http.Request, user login.Identity, proof factor.Proof, check func() error) (failed pages.Failed, err error) {
+	try, wait := s.codes.begin(user.Subject, s.cfg.ClientIP(r))
+	if wait > 0 {
+		s.cfg.Metrics.RateLimited("second_factor")
+		s.cfg.Log.Warn("codes held back", zap.String("user", user.Subject), zap.Duration("wait", wait))
+		return pages.Failed{Failure: pages.TooManyTries, Wait: wait}, nil
+	}
+	err = check()
+	if errors.Is(err, factor.ErrDenied) {
+		s.cfg.Log.Warn("code refused", zap.String("user", user.Subject), zap.Bool("recovery", proof.Recovery != ""), zap.Int("tries_left", try.left()))
+		failed = pages.Failed{Failure: pages.WrongCode, TriesLeft: try.left()}
+		if proof.Recovery != "" {
+			failed.Failure = pages.WrongRecovery
+		}
+		return failed, nil
+	}
+	try.succeeded()
+	switch {
+	case errors.Is(err, factor.ErrLocked):
+		s.cfg.Log.Error("codes of a user are switched off after too many wrong ones", zap.String("user", user.Subject))
+		return pages.Failed{Failure: pages.CodesLocked}, nil
+	case err == nil, errors.Is(err, factor.ErrNone), errors.Is(err, factor.ErrEnrolled):
+		return failed, err
+	}
+	return failed, unavailable(err)
+}
