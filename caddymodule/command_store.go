@@ -248,6 +248,7 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 		{"used assertions", r.Assertions, ""},
 		{"bearer tokens", r.APITokens, ""},
 		{"grants", r.Grants, ""},
+		{"users with factors", r.Factors, ""},
 		{"sessions", r.Sessions, ""},
 		{"revocations", r.Revoked, ""},
 		{"unknown records", r.Unknown, ""},

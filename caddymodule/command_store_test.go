@@ -176,6 +176,7 @@ func TestTheStateMovesByCommand(t *testing.T) {
   used assertions     0
   bearer tokens       0
   grants              0
+  users with factors  0
   sessions            1
   revocations         0
   unknown records     0
@@ -280,6 +281,7 @@ func TestTheCheckReportsDamage(t *testing.T) {
   used assertions     0
   bearer tokens       0
   grants              0
+  users with factors  0
   sessions            1
   revocations         0
   unknown records     1

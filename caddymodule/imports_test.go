@@ -54,9 +54,11 @@ var allowed = map[string][]string{
 	"caddymodule/internal/client": {
 		"caddymodule/internal/oauth", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",
 	},
-	"caddymodule/internal/grant": {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/grant":             {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/factor":            {"caddymodule/internal/seal", "caddymodule/store", "caddymodule/login"},
+	"caddymodule/internal/factor/factortest": {},
 	"caddymodule/internal/transfer": {
-		"caddymodule/internal/apitoken", "caddymodule/internal/client", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
+		"caddymodule/internal/apitoken", "caddymodule/internal/client", "caddymodule/internal/factor", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
 	},
 	"caddymodule/internal/metrics":             {"caddymodule/store"},
@@ -67,7 +69,7 @@ var allowed = map[string][]string{
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/grant", "caddymodule/internal/bounded", "caddymodule/internal/respond",
+		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/bounded", "caddymodule/internal/respond",
 		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login", "caddymodule/internal/metrics",
 	},
 	"mcpbackend":        {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample", "mcpbackend/server"},

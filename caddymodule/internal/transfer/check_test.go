@@ -135,6 +135,18 @@ var damages = map[string]struct {
 		func(t *testing.T, s store.Store, _ state) { put(t, s, issuer+"grant/x", "{}") },
 		func(state) string { return issuer + "grant/x" }, "the key is not that of a grant",
 	},
+	"a factor that is no JSON": {
+		func(t *testing.T, s store.Store, st state) { put(t, s, st.factor, "[]") },
+		func(st state) string { return st.factor }, "stored factors cannot be read",
+	},
+	"a newer factor": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.factor, `{"v":2}`) },
+		func(st state) string { return st.factor }, "a newer version of this program",
+	},
+	"a factor that is not sealed": {
+		func(t *testing.T, s store.Store, st state) { changed(t, s, st.factor, `{"totp":{"secret":"AAAA"}}`) },
+		func(st state) string { return st.factor }, "incomplete; restore a backup, or do without it: 'caddy mcp-auth user reset-factors'",
+	},
 	"a session that is no JSON": {
 		func(t *testing.T, s store.Store, st state) { put(t, s, st.session, "[]") },
 		func(st state) string { return st.session }, "stored session cannot be read",

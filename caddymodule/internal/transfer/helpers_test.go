@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
@@ -86,7 +88,7 @@ func (r toRevocations) Add(ctx context.Context, id string) error {
 
 // state is what filled has put into a store.
 type state struct {
-	client, grant, session, revoked string // keys of records
+	client, grant, factor, session, revoked string // keys of records
 }
 
 // filled fills a store by the packages that own the records.
@@ -128,16 +130,32 @@ func filled(t testing.TB, s store.Store, box *seal.Box) state {
 		Value:   []byte(`{"v":1,"user":{"sub":"alice","idp":"local"},"since":"2026-01-02T03:04:05Z"}`),
 		Expires: time.Now().Add(time.Hour),
 	}))
+	enrolled(t, s, keys)
 	for key := range contents(t, s) {
-		if strings.HasPrefix(key, issuer+"client/") {
-			st.client = key
+		for folder, at := range map[string]*string{"client/": &st.client, "factor/": &st.factor} {
+			if strings.HasPrefix(key, issuer+folder) {
+				*at = key
+			}
 		}
 	}
 	return st
 }
 
+// enrolled gives alice a second factor.
+func enrolled(t testing.TB, s store.Store, keys *token.Keys) {
+	t.Helper()
+	factors, err := factor.New(s, issuer, keys.Derive, factor.Config{Origin: "https://mcp.example", Name: "Example"})
+	must(t, err)
+	key, err := factor.NewKey(factor.NewSecret(), "Example", "alice")
+	must(t, err)
+	code, err := totp.GenerateCode(key.Text, time.Now())
+	must(t, err)
+	_, err = factors.Enrol(t.Context(), login.Identity{Subject: "alice"}, key.Secret, code)
+	must(t, err)
+}
+
 // filledWith are the records that filled makes.
-var filledWith = transfer.Summary{Records: 10, Keys: 1, Unsealed: 1, Clients: 2, Grants: 4, Sessions: 1, Revoked: 2}
+var filledWith = transfer.Summary{Records: 11, Keys: 1, Unsealed: 1, Clients: 2, Grants: 4, Factors: 1, Sessions: 1, Revoked: 2}
 
 func consent(request string) grant.Consent {
 	return grant.Consent{

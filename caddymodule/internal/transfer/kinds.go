@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -32,6 +33,7 @@ type Summary struct {
 
 	Grants   int `json:"grants"`
 	Devices  int `json:"devices"` // requests of devices
+	Factors  int `json:"factors"` // what users have beside their passwords
 	Sessions int `json:"sessions"`
 	SignIns  int `json:"sign_ins"` // marks of finished sign-ins at providers
 	Revoked  int `json:"revoked"`
@@ -53,6 +55,7 @@ const (
 	kindToken   kind = "apitoken"
 	kindGrant   kind = "grant"
 	kindDevice  kind = "device"
+	kindFactor  kind = "factor"
 	kindSession kind = "session"
 	kindSignIn  kind = "signin"
 	kindRevoked kind = "revoked"
@@ -81,6 +84,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Grants++
 	case kindDevice:
 		s.Devices++
+	case kindFactor:
+		s.Factors++
 	case kindSession:
 		s.Sessions++
 	case kindSignIn:
@@ -108,7 +113,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindFactor, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -151,6 +156,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
 	case kindDevice:
 		known, err = grant.DeviceVersion, grant.CheckDevice(name, value)
+	case kindFactor:
+		known, err = factor.RecordVersion, factor.CheckRecord(name, value)
 	case kindSession:
 		known, err = c.SessionVersion, c.Session(name, value)
 	case kindSignIn:
@@ -188,6 +195,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindAdded:
 		return "restore a backup, or add the client again"
+	case k == kindFactor:
+		return "restore a backup, or do without it: 'caddy mcp-auth user reset-factors' removes it, and the user signs in with the password alone"
 	case k == kindSession:
 		return "it does no harm: the person signs in once more"
 	case k == kindRevoked:
