@@ -32,6 +32,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: adminStorePath, Handler: caddy.AdminHandlerFunc(serveStoreExport)},
 		{Pattern: adminKeysPath, Handler: caddy.AdminHandlerFunc(serveKeys)},
 		{Pattern: adminRotatePath, Handler: caddy.AdminHandlerFunc(serveRotate)},
+		{Pattern: adminResetPath, Handler: caddy.AdminHandlerFunc(serveResetFactors)},
 		{Pattern: adminLivePath, Handler: caddy.AdminHandlerFunc(serveLive)},
 		{Pattern: adminReadyPath, Handler: caddy.AdminHandlerFunc(serveReady)},
 	}

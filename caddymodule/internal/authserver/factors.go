@@ -32,16 +32,20 @@ func newFactors(cfg Config, st State) (*factor.Service, error) {
 }
 
 // ResetFactors takes away all that a local user has set up beside the password,
-// and returns what that was. It reports false where there are no local users.
-func (s *Server) ResetFactors(ctx context.Context, subject string) (before factor.State, ok bool, err error) {
+// and returns what that was. It reports false when there is no such user, and
+// nothing of one who is gone.
+func (s *Server) ResetFactors(ctx context.Context, subject string) (before factor.State, known bool, err error) {
 	if s.factors == nil {
 		return before, false, nil
 	}
-	before, err = s.factors.Reset(ctx, subject)
-	if err == nil {
-		s.cfg.Log.Info("the factors of a user were reset", zap.String("user", subject), zap.Bool("app", before.App), zap.Int("passkeys", len(before.Passkeys)))
+	if before, err = s.factors.Reset(ctx, subject); err != nil {
+		return before, false, err
 	}
-	return before, true, err
+	d, _ := s.directory()
+	_, known = d.Lookup(ctx, subject)
+	s.cfg.Log.Info("the factors of a user were reset", zap.String("user", subject),
+		zap.Bool("app", before.App), zap.Int("passkeys", len(before.Passkeys)))
+	return before, known || before.App || len(before.Passkeys) > 0, nil
 }
 
 // afterPassword goes on after the right password: to the second factor of a user
