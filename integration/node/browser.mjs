@@ -1,11 +1,12 @@
 // What people do and see on the pages of the gateway, in Chromium. Each scenario prints one line of JSON: its name, how
 // long it took, the error if there is one, and the secrets that were in use. The last line says how many there were.
 //
-//   GATEWAY=https://localhost:8443 CHROMIUM=/usr/bin/chromium ARTIFACTS=dir node browser.mjs flows|audits|protections
+//   GATEWAY=https://localhost:8443 CHROMIUM=/usr/bin/chromium ARTIFACTS=dir node browser.mjs flows|audits|protections|factors
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { audits } from "./browser/audits.mjs";
+import { factors } from "./browser/factors.mjs";
 import { flows } from "./browser/flows.mjs";
 import { protections } from "./browser/protections.mjs";
 import { App } from "./lib/app.mjs";
@@ -13,7 +14,7 @@ import { launch, Window } from "./lib/chromium.mjs";
 
 const limit = 40_000; // milliseconds for one scenario
 const artifacts = process.env.ARTIFACTS;
-const scenarios = { flows, audits, protections }[process.argv[2]];
+const scenarios = { flows, audits, protections, factors }[process.argv[2]];
 
 await mkdir(artifacts, { recursive: true });
 const browser = await launch(process.env.CHROMIUM);

@@ -125,7 +125,7 @@ func TestOnlyThePageForPasskeysHasAScript(t *testing.T) {
 		if csp := p.header.Get("Content-Security-Policy"); !strings.Contains(csp, "script-src 'sha256-") || strings.Contains(csp, "unsafe") {
 			t.Errorf("the policy is %q", csp)
 		}
-		if !strings.Contains(p.body, "<noscript>") || strings.Count(p.body, "<script") != 1 {
+		if !strings.Contains(p.body, "Passkeys need JavaScript") || strings.Count(p.body, "<script") != 1 {
 			t.Errorf("the page says nothing without scripts, or has several:\n%s", p.body)
 		}
 	}

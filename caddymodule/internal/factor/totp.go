@@ -39,18 +39,32 @@ func NewSecret() []byte {
 	return secret
 }
 
+// Bounds of the names that an app shows, in characters: however they have to be
+// escaped, the address fits into a QR code.
+const (
+	maxServer  = 40
+	maxAccount = 80
+)
+
 // NewKey writes a secret in the ways in which apps take it. server and account are
 // the names that the app shows.
 func NewKey(secret []byte, server, account string) (Key, error) {
 	k, err := otptotp.Generate(otptotp.GenerateOpts{
 		// Apps take the first colon for the end of the server's name.
-		Issuer: strings.ReplaceAll(server, ":", " "), AccountName: account, Secret: secret, Period: period,
-		Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1,
+		Issuer: cut(strings.ReplaceAll(server, ":", " "), maxServer), AccountName: cut(account, maxAccount),
+		Secret: secret, Period: period, Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1,
 	})
 	if err != nil {
 		return Key{}, err
 	}
 	return Key{Secret: secret, URI: k.URL(), Text: k.Secret()}, nil
+}
+
+func cut(name string, n int) string {
+	if letters := []rune(name); len(letters) > n {
+		return string(letters[:n-1]) + "…"
+	}
+	return name
 }
 
 // match returns the time step that a code is of, if it is one of those around now

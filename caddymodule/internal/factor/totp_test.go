@@ -289,6 +289,10 @@ func TestTheKeyForTheApp(t *testing.T) {
 		q.Get("digits") != "6" || q.Get("period") != "30" || q.Get("algorithm") != "SHA1" {
 		t.Errorf("the address is %s", key.URI)
 	}
+	long, err := NewKey(NewSecret(), strings.Repeat("🐛", 300), strings.Repeat("🐛", 300))
+	if err != nil || len(long.URI) > 2331 { // what a QR code of level M can hold
+		t.Errorf("the address of long names has %d bytes, %v", len(long.URI), err)
+	}
 	if bytes.Equal(NewSecret(), NewSecret()) || len(NewSecret()) != 20 {
 		t.Error("secrets are not made by chance")
 	}

@@ -11,7 +11,7 @@ const { alice, bob } = people;
 const cursor = "cursor://anysphere.cursor-mcp/oauth/callback";
 
 // The pages forbid scripts, and axe is one.
-const withAxe = { javaScriptEnabled: true, bypassCSP: true };
+export const withAxe = { javaScriptEnabled: true, bypassCSP: true };
 
 export const audits = {
   "audit: pages for visitors": async (stage) => {
@@ -130,7 +130,7 @@ export const audits = {
 };
 
 /** Looks at a page in all its forms. */
-async function audit({ artifacts }, page, name) {
+export async function audit({ artifacts }, page, name) {
   await page.waitForLoadState("load");
   await page.evaluate(axe.source);
   const problems = [];

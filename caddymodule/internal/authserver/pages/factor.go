@@ -51,6 +51,13 @@ type Code struct {
 	Locales string // see Consent.Locales
 }
 
+// codeField is the field for a code, which may have the focus at first: not where
+// there is something to do above it.
+type codeField struct {
+	Failed
+	Focus bool
+}
+
 type codeBody struct {
 	Code
 	Client *clientView

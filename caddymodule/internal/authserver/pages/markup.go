@@ -32,6 +32,7 @@ func (m markup) funcs() template.FuncMap {
 		"site":    func() *site { return m.site },
 		"lang":    m.tag.String,
 		"pair":    func(c *clientView, s serverView) identityPair { return identityPair{c, s} },
+		"field":   func(f Failed, focus bool) codeField { return codeField{f, focus} },
 		"failing": func(f LoginFailure, text string) title { return title{f, text} },
 		"long":    func(s string) string { return cleanText(s, maxLong) },
 	}

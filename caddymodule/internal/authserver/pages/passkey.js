@@ -6,6 +6,7 @@
   const text = (buffer) =>
     buffer && btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 
+  element("scriptless").hidden = true;
   if (!window.PublicKeyCredential || !navigator.credentials) {
     element("unsupported").hidden = false;
     return;
