@@ -49,6 +49,7 @@ func runBrowser(t *testing.T, scenarios string) {
 		scope cases:write "Change support cases" {
 			optional
 		}
+		device_authorization
 		client nightly-report {
 			name "Nightly report"
 			redirect_uris https://report.example/callback

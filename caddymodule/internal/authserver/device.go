@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
@@ -90,6 +91,7 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 	if err != nil {
 		return nil, err
 	}
+	s.cfg.Metrics.Authorization(metrics.AuthorizationStarted)
 	s.cfg.Log.Info("a device waits for a person", zap.String("client_id", c.ID), zap.String("scope", scopes.String()))
 	return &oauth.DeviceAuthorization{
 		DeviceCode: code, UserCode: userCode.String(), VerificationURI: s.cfg.Issuer + pathDevice,
@@ -109,6 +111,7 @@ func (s *Server) spendDevice(r *http.Request) error {
 	if wait == 0 {
 		return nil
 	}
+	s.cfg.Metrics.RateLimited("device_authorization")
 	return oauth.TooManyRequests("too many devices are asking at the moment; try again later", int(wait/time.Second)+1)
 }
 
@@ -222,6 +225,7 @@ func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) 
 	right, wait := s.tryUserCode(r)
 	if wait > 0 {
 		s.cfg.Log.Warn("a user code was held back", zap.Duration("wait", wait))
+		s.cfg.Metrics.RateLimited("user_code")
 		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.TooManyUserCodes, Wait: wait, Code: code.String()})
 	}
 	d, err := s.grants.FindDevice(r.Context(), code)
@@ -283,7 +287,7 @@ func (s *Server) deviceConsent(w http.ResponseWriter, r *http.Request, sealed st
 	switch {
 	case err != nil:
 		return err
-	case current == nil, tx.outdated(current.Since):
+	case current == nil:
 		return s.showLogin(w, r, tx, c, pages.Login{})
 	}
 	return s.showConsent(w, r, tx, c, current)
@@ -299,8 +303,10 @@ func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request, f *form) e
 	if err != nil {
 		return err
 	}
+	outcome := metrics.AuthorizationDenied
 	done := pages.DeviceDone{Denied: !allow, Client: s.clientView(c, ""), Resource: s.resourceView(f.tx.Resource), Locales: f.tx.Locales}
 	if allow {
+		outcome = metrics.AuthorizationAllowed
 		done.User, err = s.allowDevice(r, f, c)
 	} else {
 		err = s.grants.DenyDevice(r.Context(), f.tx.UserCode, f.tx.Device)
@@ -308,6 +314,7 @@ func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request, f *form) e
 	if err != nil {
 		return err
 	}
+	s.cfg.Metrics.Authorization(outcome)
 	s.rendered(w, s.pages.DeviceDone(w, r, http.StatusOK, done))
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics/metricstest"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
@@ -802,4 +803,27 @@ func TestDevicesLeaveNoSecretsInTheLog(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestDevicesAreCounted(t *testing.T) {
+	c := newCounted(t, withDevices)
+	id := c.registerDevice()
+	c.want("a registration", metricstest.Values{"registrations_total method=dynamic result=ok": 1})
+	d := c.startDevice(id)
+	c.want("a request", metricstest.Values{started: 1})
+	c.token(polling(d))
+	c.want("a poll", metricstest.Values{tokenError(deviceGrant, "authorization_pending"): 1})
+	b := c.browser()
+	b.deviceConsent(d).decide("allow")
+	c.want("a decision", metricstest.Values{local + "ok": 1, allowed: 1})
+	b.deviceConsent(c.startDevice(id)).decide("deny")
+	c.want("another one", metricstest.Values{started: 1, denied: 1})
+	for range 11 {
+		b.enter("BBBB-BBBB")
+	}
+	c.want("guesses", metricstest.Values{"rate_limited_total endpoint=user_code": 1})
+	for range 29 {
+		c.askDevice(id)
+	}
+	c.want("too many requests", metricstest.Values{started: 28, "rate_limited_total endpoint=device_authorization": 1})
 }

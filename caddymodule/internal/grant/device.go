@@ -77,7 +77,7 @@ func (s *Service) StartDevice(ctx context.Context, d DeviceRequest) (deviceCode 
 	d.Expires = time.Now().Add(DeviceLifetime).Truncate(time.Second)
 	// There are so many codes that even a second try is rare.
 	for range 3 {
-		userCode = oauth.NewUserCode()
+		userCode = s.newUserCode()
 		h := s.deviceHandle(userCode)
 		rand.Read(h.secret[:])
 		h.generation = uint32(d.Expires.Unix()) // #nosec G115 -- good until 2106

@@ -36,13 +36,15 @@ type Service struct {
 	codec   codec
 	cfg     Config
 	revoker Revoker
+
+	newUserCode func() oauth.UserCode
 }
 
 // NewService keeps grants in s below prefix. derive gives the server's symmetric
 // keys by label.
 func NewService(s store.Store, prefix string, derive func(label string) []byte, cfg Config, revoker Revoker) *Service {
 	return &Service{
-		store: s, prefix: prefix + "grant/", devices: prefix + "device/", cfg: cfg, revoker: revoker,
+		store: s, prefix: prefix + "grant/", devices: prefix + "device/", cfg: cfg, revoker: revoker, newUserCode: oauth.NewUserCode,
 		codec: codec{tagKey: derive("grant tag"), deriveKey: derive("grant secrets")},
 	}
 }

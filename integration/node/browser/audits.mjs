@@ -68,6 +68,33 @@ export const audits = {
     await audit(stage, page, "consent-configured");
   },
 
+  "audit: a device": async (stage) => {
+    const [app, other] = [await App.onDevice(stage.gateway, "Headless"), await App.onDevice(stage.gateway, "Headless")];
+    const { page } = await stage.open(withAxe);
+    await page.goto(app.codes.verification_uri_complete);
+    await audit(stage, page, "device-compare");
+    await page.goto(app.codes.verification_uri);
+    await audit(stage, page, "device");
+    await page.getByLabel("Code").fill("BBBB-BBBB");
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.getByRole("alert").waitFor();
+    await audit(stage, page, "device-unknown");
+    for (const [{ codes }, button, name] of [[app, allow, "allowed"], [other, cancel, "cancelled"]]) {
+      await page.goto(codes.verification_uri_complete);
+      await page.getByRole("button", { name: "Continue" }).click();
+      if (name === "allowed") {
+        await page.getByLabel("Password").waitFor();
+        await audit(stage, page, "device-sign-in");
+        await signIn(page, alice);
+      }
+      await allow(page).waitFor();
+      await audit(stage, page, `consent-device-${name}`);
+      await button(page).click();
+      await page.getByText("You can close this page.").waitFor();
+      await audit(stage, page, `device-${name}`);
+    }
+  },
+
   "audit: the account": async (stage) => {
     const { gateway } = stage;
     const callback = await listenForCallback();

@@ -173,6 +173,43 @@ export const flows = {
     assert.deepEqual(await sessions(), ["Sign in", "Sign in"]);
   },
 
+  "letting a device in": async ({ gateway, open }) => {
+    const app = await App.onDevice(gateway, "Headless");
+    const { page } = await open();
+    await page.goto(app.codes.verification_uri);
+    await page.getByLabel("Code").fill("bbbb bbbb");
+    await page.getByRole("button", { name: "Continue" }).click();
+    assert.match(await page.getByRole("alert").innerText(), /No device is waiting with this code/);
+    await page.getByLabel("Code").fill(app.codes.user_code.toLowerCase().replace("-", " "));
+    await page.keyboard.press("Enter");
+    assert.equal(await heading(page), "Sign in to connect “Headless”");
+    await signIn(page, alice);
+    assert.equal(await heading(page), "Connect “Headless” to Cisco Support?");
+    assert.match(await page.locator("main").innerText(), new RegExp(`Continue only if your device shows ${app.codes.user_code}`));
+    await allow(page).click();
+    assert.equal(await heading(page), "Allowed. Go back to your device");
+    assert.equal(await app.poll(), undefined);
+    assert.equal(await app.call(), 200);
+    await page.goto(`${gateway}/account`);
+    await page.getByRole("button", { name: "Remove “Headless”" }).click();
+    assert.equal(await app.call(), 401);
+  },
+
+  "refusing a device, before and after signing in": async ({ gateway, open }) => {
+    const { page } = await open();
+    for (const steps of [async () => {}, () => signIn(page, alice)]) {
+      const app = await App.onDevice(gateway, "Headless");
+      await page.goto(app.codes.verification_uri_complete);
+      assert.match(await page.locator("main").innerText(), /Is this the code that your device shows\?/);
+      assert.equal(await page.getByLabel("Code").inputValue(), app.codes.user_code);
+      await page.getByRole("button", { name: "Continue" }).click();
+      await steps();
+      await cancel(page).click();
+      assert.equal(await heading(page), "Cancelled. Your device gets no access");
+      assert.equal(await app.poll(), "access_denied");
+    }
+  },
+
   "the landing page": async ({ gateway, open }) => {
     const { page } = await open();
     await page.goto(gateway);

@@ -36,6 +36,27 @@ export class App {
     return url.href;
   }
 
+  /** Registers an app on a device without a browser, and asks for the codes of a request. */
+  static async onDevice(gateway, name) {
+    const grant_types = ["urn:ietf:params:oauth:grant-type:device_code"];
+    const registered = await post(`${gateway}/register`, JSON.stringify({ client_name: name, grant_types }), { "Content-Type": "application/json" });
+    if (registered.status !== 201) throw new Error(`registering answers ${registered.status}`);
+    const app = new App(gateway, name, JSON.parse(registered.text).client_id);
+    const { status, text } = await post(`${gateway}/device_authorization`, new URLSearchParams({ client_id: app.id }));
+    if (status !== 200) throw new Error(`asking for codes answers ${status}`);
+    app.codes = JSON.parse(text);
+    App.secrets.push(app.codes.device_code);
+    return app;
+  }
+
+  /** Polls once for the tokens of a device. Returns the error, or nothing when there are some. */
+  async poll() {
+    const { text } = await this.#token({ grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code: this.codes.device_code });
+    this.tokens = JSON.parse(text);
+    App.secrets.push(...[this.tokens.access_token, this.tokens.refresh_token].filter(Boolean));
+    return this.tokens.error;
+  }
+
   /** Redeems a code. */
   async redeem(code) {
     App.secrets.push(code);
