@@ -151,10 +151,10 @@ var signInPurposes = []purpose{forAuthorize, forAccount, forDevice}
 // clientOf returns the client of a transaction, or nil for one that leads to the
 // account page.
 func (s *Server) clientOf(r *http.Request, tx *transaction) (*client.Client, error) {
-	switch tx.Purpose {
-	case forAuthorize:
+	if tx.Purpose == forAuthorize {
 		return s.requestClient(r, tx.ClientID, tx.RedirectURI)
-	case forDevice:
+	}
+	if tx.Purpose == forDevice {
 		return s.lookup(r, tx.ClientID)
 	}
 	return nil, nil

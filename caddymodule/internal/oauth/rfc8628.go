@@ -77,7 +77,7 @@ func ParseUserCode(typed string) (UserCode, bool) {
 	if len(typed) > maxTypedCode {
 		return "", false
 	}
-	code := make([]byte, 0, userCodeLength)
+	var code strings.Builder
 	for _, r := range typed {
 		if r >= '！' && r <= '～' {
 			r -= '！' - '!'
@@ -87,13 +87,13 @@ func ParseUserCode(typed string) (UserCode, bool) {
 		}
 		switch {
 		case isSeparator(r):
-		case r > unicode.MaxASCII || strings.IndexByte(userCodeLetters, byte(r)) < 0 || len(code) == userCodeLength:
+		case !strings.ContainsRune(userCodeLetters, r) || code.Len() == userCodeLength:
 			return "", false
 		default:
-			code = append(code, byte(r))
+			code.WriteRune(r)
 		}
 	}
-	return UserCode(code), len(code) == userCodeLength
+	return UserCode(code.String()), code.Len() == userCodeLength
 }
 
 // isSeparator reports whether r may stand between the letters of a code: what
