@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 )
 
 // Allow says who of those who can sign in may use the server: everyone whom one
@@ -26,11 +26,14 @@ type Allow struct {
 
 	// Groups that the login tells.
 	Groups []string `json:"groups,omitempty"`
+
+	// Clients by their identifier; for scopes only.
+	Clients []string `json:"clients,omitempty"`
 }
 
 // lists are the fields by the words of the Caddyfile.
 func (a *Allow) lists() map[string]*[]string {
-	return map[string]*[]string{"user": &a.Users, "email": &a.Emails, "domain": &a.Domains, "group": &a.Groups}
+	return map[string]*[]string{"user": &a.Users, "email": &a.Emails, "domain": &a.Domains, "group": &a.Groups, "client": &a.Clients}
 }
 
 func (a *Allow) clone() *Allow {
@@ -41,30 +44,40 @@ func (a *Allow) clone() *Allow {
 	return &out
 }
 
-// policy is the rule in the words of the authorization server.
-func (a *Allow) policy() *authserver.Allow {
+// policy is the rule in the words of what follows it.
+func (a *Allow) policy() *policy.Allow {
 	if a == nil {
 		return nil
 	}
-	out := &authserver.Allow{Users: a.Users, Emails: a.Emails, Groups: a.Groups}
+	out := &policy.Allow{Users: a.Users, Emails: a.Emails, Groups: a.Groups, Clients: a.Clients}
 	for _, domain := range a.Domains {
 		out.Domains = append(out.Domains, strings.ToLower(domain))
 	}
 	return out
 }
 
-func (a *Allow) validate(f *faults) {
+// validate checks the rule of the field at path.
+func (a *Allow) validate(f *faults, path string) {
 	if a == nil {
 		return
 	}
 	for word, list := range a.lists() {
 		for i, pattern := range *list {
-			f.add(indexed("allow."+word+"s", i), checkAllowed(word, pattern))
+			f.add(indexed(path+"."+word+"s", i), checkAllowed(word, pattern))
 		}
 	}
-	if len(a.Users)+len(a.Emails)+len(a.Domains)+len(a.Groups) == 0 {
-		f.add("allow", errors.New("allow names nobody. Write, for example: allow domain example.com"))
+	if len(a.Users)+len(a.Emails)+len(a.Domains)+len(a.Groups)+len(a.Clients) == 0 {
+		f.add(path, errors.New("allow names nobody. Write, for example: allow domain example.com"))
 	}
+}
+
+// validateSite checks the rule of a whole site.
+func (a *Allow) validateSite(f *faults) {
+	if a != nil && len(a.Clients) > 0 {
+		f.add(indexed("allow.clients", 0), errors.New("which clients may connect is said by other lines, and 'allow client' belongs into a scope. "+
+			"Write, for example: registration { dynamic claude.ai localhost }"))
+	}
+	a.validate(f, "allow")
 }
 
 var domainPattern = regexp.MustCompile(`^[a-zA-Z0-9*_-]+(\.[a-zA-Z0-9*_-]+)*$`)
@@ -108,19 +121,22 @@ func (a *Allow) resolve() error {
 	return nil
 }
 
-func (p *parser) allow() error {
-	if !p.NextArg() {
-		return errArguments
+// allow reads a line of the rule at path.
+func (p *parser) allow(path string, to **Allow) func() error {
+	return func() error {
+		if !p.NextArg() {
+			return errArguments
+		}
+		if *to == nil {
+			*to = new(Allow)
+		}
+		word := p.Val()
+		list, ok := (*to).lists()[word]
+		if !ok {
+			return p.Errf("allow has no '%s'. Write, for example: allow domain example.com; or, of these: allow user|email|domain|group <patterns...>", word)
+		}
+		return p.list(path+"."+word+"s", list)()
 	}
-	if p.options.Allow == nil {
-		p.options.Allow = new(Allow)
-	}
-	word := p.Val()
-	list, ok := p.options.Allow.lists()[word]
-	if !ok {
-		return p.Errf("allow has no '%s'. Write, for example: allow domain example.com; or, of these: allow user|email|domain|group <patterns...>", word)
-	}
-	return p.list("allow."+word+"s", list)()
 }
 
 // publicProviders let in everyone who makes an account with them.

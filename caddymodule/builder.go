@@ -99,11 +99,8 @@ func (b *builder) locate(s *site) error {
 
 // addResources makes the resources of a site.
 func (b *builder) addResources(s *site) error {
-	for _, sc := range s.options.Scopes {
-		s.scopes = append(s.scopes, authserver.Scope{Name: sc.Name, Description: sc.Description, Optional: sc.Optional})
-	}
-	if len(s.scopes) == 0 && !s.external() {
-		s.scopes = []authserver.Scope{{Name: "mcp"}}
+	if err := s.addScopes(); err != nil {
+		return err
 	}
 	for _, r := range s.options.Resources {
 		b.groups++

@@ -108,11 +108,28 @@ func (p *parser) scope() error {
 	if !p.Args(&s.Name, &s.Description) {
 		return errArguments
 	}
-	var optional *bool
+	var optional, listed *bool
 	err := p.readBlock("scope", path+".", map[string]subdirective{
+		"tools": {
+			usage: "tools <patterns...>", example: "tools search_* get_*",
+			repeats: true, read: p.list(path+".tools", &s.Tools),
+		},
+		"methods": {
+			usage: "methods <patterns...>", example: "methods resources/*",
+			repeats: true, read: p.list(path+".methods", &s.Methods),
+		},
+		"implies": {
+			usage: "implies <scopes...>", example: "implies bugs:read",
+			repeats: true, read: p.list(path+".implies", &s.Implies),
+		},
 		"optional": {usage: "optional [on|off]", read: p.flag(&optional)},
+		"listed":   {usage: "listed [on|off]", read: p.flag(&listed)},
+		"allow": {
+			usage: "allow user|email|domain|group|client <patterns...>", example: "allow group mcp-admins",
+			repeats: true, read: p.allow(path+".allow", &s.Allow),
+		},
 	})
-	s.Optional = optional != nil && *optional
+	s.Optional, s.Listed = isSet(optional), isSet(listed)
 	p.options.Scopes = append(p.options.Scopes, s)
 	return err
 }

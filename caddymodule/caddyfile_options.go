@@ -32,7 +32,7 @@ func (p *parser) accessLines() map[string]subdirective {
 		},
 		"allow": {
 			usage: "allow user|email|domain|group <patterns...>", example: "allow domain example.com",
-			repeats: true, read: p.allow,
+			repeats: true, read: p.allow("allow", &o.Allow),
 		},
 		"bearer_token": {
 			usage: "bearer_token <token> [<scopes...>]", example: "bearer_token {env.MCP_BEARER_TOKEN}",

@@ -18,7 +18,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, checkRules, checkStaticScopes, b.checkSharedScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -238,6 +238,9 @@ func (s *site) announceUseless(log *zap.Logger) {
 	}
 	if s.omit && slices.ContainsFunc(s.options.Forward, func(f Forward) bool { return strings.Contains(f.Value, "{http.auth.user.") }) {
 		log.Warn("forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in")
+	}
+	if s.omit && slices.ContainsFunc(s.options.Scopes, func(sc Scope) bool { return sc.hasRules() }) {
+		log.Warn("what scopes say about tools and methods has no effect while dangerously_omit_auth is on: every tool can be called")
 	}
 	if isSet(s.options.AllowQueryToken) && !s.takesAPITokens() {
 		log.Warn("allow_query_token has no effect, as auth_type oauth2.1 takes no static token; take the line away, or write: auth_type both")

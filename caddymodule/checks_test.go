@@ -239,6 +239,10 @@ func TestOperatorsAreWarned(t *testing.T) {
 			"authentication is switched off: everyone who reaches this site can use the MCP server",
 			"forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in",
 		}, nil},
+		"omission with rules": {"", "dangerously_omit_auth\nscope mcp \"All\" {\ntools *\n}\n", []string{
+			"authentication is switched off: everyone who reaches this site can use the MCP server",
+			"what scopes say about tools and methods has no effect while dangerously_omit_auth is on: every tool can be called",
+		}, nil},
 		"omission with a fixed header": {"", "dangerously_omit_auth\nforward X-Fixed gateway\n", []string{
 			"authentication is switched off: everyone who reaches this site can use the MCP server",
 		}, nil},

@@ -243,6 +243,25 @@ type Scope struct {
 	// An optional scope is not asked for by default: it is left out of
 	// challenges and resource metadata, and users opt in to it.
 	Optional bool `json:"optional,omitempty"`
+
+	// The tools that the scope is for, compared byte by byte; a star stands for
+	// any characters. As soon as one scope of a resource names tools or
+	// methods, a tool that no scope names cannot be called there.
+	Tools []string `json:"tools,omitempty"`
+
+	// The JSON-RPC methods that the scope is needed for, with stars as above.
+	// Default: methods that no scope names need a token and nothing else.
+	Methods []string `json:"methods,omitempty"`
+
+	// Narrower scopes that come with this one.
+	Implies []string `json:"implies,omitempty"`
+
+	// Show the tools of the scope also to those who do not have the scope but
+	// could get it. Default: lists have only what the token is good for.
+	Listed bool `json:"listed,omitempty"`
+
+	// Who may have the scope. Default: everyone.
+	Allow *Allow `json:"allow,omitempty"`
 }
 
 // Forward is a header that is set on requests to the upstream.

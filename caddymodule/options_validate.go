@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -50,7 +49,7 @@ func (o *Options) validate() error {
 	f.add("issuer", checkIssuer(o.Issuer))
 	f.add("dangerously_omit_auth", checkOmitAuth(o.DangerouslyOmitAuth))
 	validateUsers(&f, o.Users)
-	o.Allow.validate(&f)
+	o.Allow.validateSite(&f)
 	validateBearerTokens(&f, o.BearerTokens)
 	validateClients(&f, o.Clients)
 	validateAuthorizationServers(&f, o.AuthorizationServers)
@@ -220,23 +219,6 @@ func validateResources(f *faults, resources []Resource) {
 		paths[r.Path] = true
 		f.add(path+".name", checkText(r.Name))
 		addScopes(f, path+".scopes", r.Scopes)
-	}
-}
-
-func validateScopes(f *faults, scopes []Scope) {
-	names := map[string]bool{}
-	for i, s := range scopes {
-		path := indexed("scopes", i)
-		f.add(path, checkScopeName(s.Name))
-		if names[s.Name] {
-			f.add(path, fmt.Errorf("there are two scopes '%s'; keep one of the lines", s.Name))
-		}
-		names[s.Name] = true
-		f.add(path, checkText(s.Description))
-		if strings.TrimSpace(s.Description) == "" {
-			f.add(path, fmt.Errorf("the scope '%s' does not say what it allows. Add a sentence for the consent page, "+
-				`for example: scope %s "Search and read bugs"`, s.Name, s.Name))
-		}
 	}
 }
 

@@ -13,7 +13,10 @@ import (
 // traces requests.
 func (o Options) resolved() (Options, error) {
 	o.Users, o.Clients = slices.Clone(o.Users), slices.Clone(o.Clients)
-	o.Allow = o.Allow.clone()
+	o.Allow, o.Scopes = o.Allow.clone(), slices.Clone(o.Scopes)
+	for i := range o.Scopes {
+		o.Scopes[i].Allow = o.Scopes[i].Allow.clone()
+	}
 	err := o.provision()
 	return o, err
 }
@@ -41,6 +44,11 @@ func (o *Options) provision() error {
 	}
 	if err := o.Allow.resolve(); err != nil {
 		return err
+	}
+	for _, s := range o.Scopes {
+		if err := s.Allow.resolve(); err != nil {
+			return fmt.Errorf("the scope %s: %w", s.Name, err)
+		}
 	}
 	if o.AuthorizationServers, err = r.authorizationServers(o.AuthorizationServers); err != nil {
 		return fmt.Errorf("authorization_server: %w", err)

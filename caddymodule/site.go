@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 )
 
 // site is a handler ready to serve.
@@ -37,6 +38,7 @@ type site struct {
 	issuer    *issuerState
 	resources []*oauth.Resource
 	scopes    []authserver.Scope
+	policy    *policy.Scopes // what the scopes say about requests; nil for nothing
 	tokens    []gate.StaticToken
 	initial   []gate.StaticToken // tokens that let clients register
 	apiTokens *apitoken.View     // the tokens that were made by command

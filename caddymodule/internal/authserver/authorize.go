@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -300,6 +299,11 @@ func truncate(s string, n int) string {
 // showConsent asks the user. The form belongs to this session and this
 // transaction and cannot be used with another of either.
 func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, current *session) error {
+	asked := s.asked(tx, c, current.User)
+	if len(asked) == 0 {
+		s.cfg.Log.Warn("no line 'allow' of a scope fits the user", zap.String("user", current.User.Subject), zap.Strings("scopes", tx.Scopes))
+		return s.turnedAway(tx, current.User)
+	}
 	tx.Session = current.ID
 	sealed, err := s.seal.seal(tx)
 	if err != nil {
@@ -307,40 +311,9 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, tx *transac
 	}
 	s.rendered(w, s.pages.Consent(w, r, http.StatusOK, pages.Consent{
 		Client: s.clientView(c, tx.RedirectURI), Resource: s.resourceView(tx.Resource), User: current.User.Display(),
-		Scopes: s.scopeViews(tx, c), StayConnected: true, UserCode: tx.UserCode.String(), Token: sealed, Locales: tx.Locales,
+		Scopes: s.scopeViews(tx, c, current.User, asked), StayConnected: true, UserCode: tx.UserCode.String(), Token: sealed, Locales: tx.Locales,
 	}))
 	return nil
-}
-
-// scopeViews lists what was asked for, and then the optional scopes that the
-// user may add.
-func (s *Server) scopeViews(tx *transaction, c *client.Client) []pages.Scope {
-	var out []pages.Scope
-	for _, sc := range s.cfg.Scopes {
-		if tx.Scopes.Has(sc.Name) {
-			out = append(out, pages.Scope{Name: sc.Name, Sentence: sc.Description, Change: sc.Optional})
-		}
-	}
-	for _, name := range s.choices(tx, c) {
-		i := slices.IndexFunc(s.cfg.Scopes, func(sc Scope) bool { return sc.Name == name })
-		out = append(out, pages.Scope{Name: name, Sentence: s.cfg.Scopes[i].Description, Optional: true, Change: true})
-	}
-	return out
-}
-
-// choices are the optional scopes of the resource that were not asked for.
-func (s *Server) choices(tx *transaction, c *client.Client) oauth.Scopes {
-	target, err := s.resource(tx.Resource)
-	if err != nil {
-		return nil
-	}
-	var out oauth.Scopes
-	for _, sc := range s.cfg.Scopes {
-		if sc.Optional && target.Scopes.Has(sc.Name) && !tx.Scopes.Has(sc.Name) {
-			out = append(out, sc.Name)
-		}
-	}
-	return c.Narrow(out)
 }
 
 // clientView is the client as pages show it for one of its redirect URIs, or

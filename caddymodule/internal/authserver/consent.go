@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
 // form is a POST of one of our pages, by the browser it was shown in.
@@ -95,10 +96,13 @@ func (s *Server) decider(r *http.Request, f *form) (*session, error) {
 
 // decided are the scopes that were asked for, and the optional ones that were
 // ticked.
-func (s *Server) decided(f *form, c *client.Client) oauth.Scopes {
-	scopes := append(oauth.Scopes{}, f.tx.Scopes...)
+func (s *Server) decided(f *form, c *client.Client, user login.Identity) (oauth.Scopes, error) {
+	scopes := s.asked(f.tx, c, user)
+	if len(scopes) == 0 {
+		return nil, s.turnedAway(f.tx, user)
+	}
 	ticked := oauth.Scopes(f.values[pages.FieldScope])
-	return append(scopes, s.choices(f.tx, c).Narrow(ticked)...)
+	return append(scopes, s.choices(f.tx, c, user, scopes).Narrow(ticked)...), nil
 }
 
 func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *client.Client) error {
@@ -106,7 +110,10 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *clien
 	if err != nil {
 		return err
 	}
-	scopes := s.decided(f, c)
+	scopes, err := s.decided(f, c, current.User)
+	if err != nil {
+		return err
+	}
 	code, err := s.permit(r, f.tx, c, current, scopes)
 	if err != nil {
 		return err

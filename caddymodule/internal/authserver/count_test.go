@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics/metricstest"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -189,7 +190,7 @@ func TestSignInsAtProvidersAreCounted(t *testing.T) {
 		})
 	}
 	idp := newProvider()
-	c := newCounted(t, withProvider(idp), func(cfg *authserver.Config) { cfg.Allow = &authserver.Allow{Groups: []string{"others"}} })
+	c := newCounted(t, withProvider(idp), func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Groups: []string{"others"}} })
 	b := c.browser()
 	state := b.get("/authorize?" + authorization(c.register()).Encode()).away()
 	c.seen = metricstest.Read(t, c.metrics)

@@ -326,7 +326,11 @@ func (s *Server) allowDevice(r *http.Request, f *form, c *client.Client) (string
 	if err != nil {
 		return "", err
 	}
-	consent := consentOf(f.tx, current, s.decided(f, c))
+	scopes, err := s.decided(f, c, current.User)
+	if err != nil {
+		return "", err
+	}
+	consent := consentOf(f.tx, current, scopes)
 	consent.Request = f.tx.Device
 	if err := s.grants.AllowDevice(r.Context(), f.tx.UserCode, consent); err != nil {
 		return "", err

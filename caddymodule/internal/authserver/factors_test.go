@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -237,7 +238,7 @@ func TestWhatHappensBetweenPasswordAndCode(t *testing.T) {
 			s.users.change(func(known map[string]login.Identity) { delete(known, "alice") })
 		}, http.StatusBadRequest, "form_expired"},
 		{"the user is not allowed any more", func(s *site) {
-			s.reopen(func(cfg *authserver.Config) { cfg.Allow = &authserver.Allow{Users: []string{"bob"}} })
+			s.reopen(func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Users: []string{"bob"}} })
 		}, http.StatusForbidden, "access_denied"},
 		{"the operator resets the factor", func(s *site) {
 			if before, ok, err := s.ResetFactors(s.t.Context(), "alice"); err != nil || !ok || !before.App {

@@ -7,6 +7,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
 // needClientID refuses a request that names no client.
@@ -24,18 +25,19 @@ func clientOfRefreshToken(ctx context.Context, s *Server, p *params) (string, er
 }
 
 // stillGood refuses grants of users who are gone or have a new password, and of
-// clients that have lost all the scopes, or all that the request asks for. It runs
+// users and clients that have lost all the scopes, or all that the request asks for. It runs
 // before the grant changes, so that a refused request uses nothing up.
 func (s *Server) stillGood(ctx context.Context, c *client.Client, requested oauth.Scopes) func(*grant.Grant) error {
 	return func(g *grant.Grant) error {
-		if _, ok := s.current(ctx, g.User); !ok {
+		user, ok := s.current(ctx, g.User)
+		if !ok {
 			return oauth.InvalidGrant("the user has to sign in again")
 		}
-		if len(c.Narrow(g.Scopes)) == 0 {
-			return oauth.InvalidGrant("the client can no longer have what was granted")
+		if len(s.permitted(user, c, g.Scopes)) == 0 {
+			return oauth.InvalidGrant("user and client can no longer have what was granted")
 		}
-		if len(c.Narrow(g.Narrowed(requested))) == 0 {
-			return oauth.InvalidScope("the client can no longer have the scope")
+		if len(s.permitted(user, c, g.Narrowed(requested))) == 0 {
+			return oauth.InvalidScope("user and client can no longer have the scope")
 		}
 		return nil
 	}
@@ -100,7 +102,7 @@ func (s *Server) wanted(req *tokenRequest) (*oauth.Resource, oauth.Scopes, error
 	if target == nil {
 		target = s.cfg.Resources[0]
 	}
-	scopes := s.grantable(req.scope, target, req.client)
+	scopes := s.obtainable(login.Identity{}, req.client, s.grantable(req.scope, target, req.client), target)
 	if len(scopes) == 0 {
 		return nil, nil, oauth.InvalidScope("this client can have none of the scopes of this server")
 	}

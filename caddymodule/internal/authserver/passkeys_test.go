@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor/factortest"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -168,7 +169,7 @@ func TestSignInsByPasskeyThatFail(t *testing.T) {
 			}
 		}, 403, ""},
 		{"of a user who is not allowed", func(s *site, _ *factortest.Authenticator) {
-			s.reopen(func(cfg *authserver.Config) { cfg.Allow = &authserver.Allow{Users: []string{"bob"}} })
+			s.reopen(func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Users: []string{"bob"}} })
 		}, 403, "access_denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -245,7 +246,7 @@ func TestCancelledAtTheProvider(t *testing.T) {
 
 func TestUsersThatAreNotAllowed(t *testing.T) {
 	idp := newProvider()
-	allow := &authserver.Allow{Groups: []string{"admins"}, Users: []string{"alice"}}
+	allow := &policy.Allow{Groups: []string{"admins"}, Users: []string{"alice"}}
 	s := newSite(t, withProvider(idp), func(cfg *authserver.Config) { cfg.Allow = allow })
 	id, b := s.register(), s.browser()
 	p := b.get(back(b.get("/authorize?" + authorization(id).Encode()).away()))

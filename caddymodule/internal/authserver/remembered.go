@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -55,9 +54,13 @@ func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Clie
 		return nil, unavailable(err)
 	}
 	key := newConsentKey(tx.ClientID, tx.RedirectURI, tx.Resource)
+	asked := s.asked(tx, c, current.User)
+	if len(asked) == 0 {
+		return nil, nil
+	}
 	var newest *grant.Grant
 	for _, g := range grants {
-		if consentKeyOf(g) == key && tx.Scopes.Within(g.Scopes) && (newest == nil || g.Created.After(newest.Created)) {
+		if consentKeyOf(g) == key && asked.Within(g.Scopes) && (newest == nil || g.Created.After(newest.Created)) {
 			newest = g
 		}
 	}
@@ -65,7 +68,7 @@ func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Clie
 		return nil, nil
 	}
 	// The optional scopes that were ticked then are part of the memory.
-	return append(slices.Clone(tx.Scopes), s.choices(tx, c).Narrow(newest.Scopes)...), nil
+	return append(asked, s.choices(tx, c, current.User, asked).Narrow(newest.Scopes)...), nil
 }
 
 // answerRemembered answers a request that its user has allowed before, without a

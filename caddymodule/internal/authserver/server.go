@@ -10,11 +10,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -61,7 +63,7 @@ type Config struct {
 	Request login.Request
 
 	// Allow says who of all these may use the server; nil lets everyone in.
-	Allow *Allow
+	Allow *policy.Allow
 
 	// Clients of the configuration, and the policy for others.
 	Clients      []*client.Client
@@ -115,13 +117,6 @@ type Config struct {
 	Log *zap.Logger
 }
 
-// Scope is a scope with its sentence on the consent page.
-type Scope struct {
-	Name        string
-	Description string
-	Optional    bool
-}
-
 // State is what an issuer keeps: the store and what is derived from it. It
 // outlives reloads of the configuration.
 type State struct {
@@ -163,6 +158,7 @@ type Server struct {
 	devices   *limiter        // of device codes
 	userCodes *limiter        // of guesses of user codes
 	tries     *Tries
+	stepUps   *bounded.Cache // calls that were noted a moment ago
 	pages     *pages.Renderer
 	routes    map[string]http.HandlerFunc
 	metadata  []byte
@@ -202,6 +198,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	if s.factors, err = newFactors(cfg, st); err != nil {
 		return nil, err
 	}
+	s.stepUps = bounded.NewCache(stepUpEntries)
 	options := pages.Options{ServerName: cfg.Name, Host: origin.Host, Accent: cfg.Accent, HelpURL: cfg.HelpURL}
 	if cfg.SignIn && cfg.OAuth {
 		options.AccountPath = pathAccount
@@ -403,7 +400,7 @@ func (s *Server) directory() (login.Directory, bool) {
 // user who is gone, whose credential has changed or who is not allowed in.
 func (s *Server) current(ctx context.Context, id login.Identity) (login.Identity, bool) {
 	now, ok := s.known(ctx, id)
-	return now, ok && s.cfg.Allow.admits(now)
+	return now, ok && s.admits(now)
 }
 
 // wantsJSON reports whether the caller is a program that asks for JSON.

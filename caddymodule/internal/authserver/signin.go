@@ -104,12 +104,12 @@ func (s *Server) local(ctx context.Context, id login.Identity) (login.Identity, 
 
 // welcome signs somebody in who has just proven who they are.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) (*session, error) {
-	if !s.cfg.Allow.admits(user) {
+	if !s.admits(user) {
 		s.cfg.Metrics.Login(user.Provider, metrics.LoginNotAllowed)
 		s.cfg.Log.Warn("no line 'allow' fits the user", zap.String("user", user.Subject), zap.String("provider", user.Provider))
 		return nil, s.turnedAway(tx, user)
 	}
-	user.Groups = s.cfg.Allow.keep(user.Groups)
+	user.Groups = s.keepGroups(user.Groups)
 	cookie, err := s.sessions.start(r.Context(), user)
 	if err != nil {
 		return nil, unavailable(err)

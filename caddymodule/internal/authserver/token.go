@@ -200,10 +200,10 @@ func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantT
 	} else {
 		user.Subject = c.ID
 	}
-	// A client of the configuration may have lost scopes since the grant.
-	scopes := c.Narrow(i.scopes)
+	// The client or the user may have lost scopes since the grant.
+	scopes := s.permitted(user, c, i.scopes)
 	if len(scopes) == 0 {
-		return nil, oauth.InvalidGrant("the client can no longer have what was granted")
+		return nil, oauth.InvalidGrant("user and client can no longer have what was granted")
 	}
 	access, err := s.keys.Mint(oauth.AccessTokenClaims{
 		Issuer: s.cfg.Issuer, Subject: user.Subject, Audience: i.resource, ClientID: c.ID,

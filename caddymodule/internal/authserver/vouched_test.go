@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -94,7 +95,7 @@ func TestAProxyBesideLocalUsers(t *testing.T) {
 
 func TestUsersOfAProxyThatAreNotAllowed(t *testing.T) {
 	f := &front{user: "carol"}
-	s := newVouchedSite(t, f, func(cfg *authserver.Config) { cfg.Allow = &authserver.Allow{Emails: []string{"dave@example.com"}} })
+	s := newVouchedSite(t, f, func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Emails: []string{"dave@example.com"}} })
 	b := s.browser()
 	p := b.get("/authorize?" + authorization(s.register()).Encode())
 	if p.problem() != "access_denied" || b.cookie("__Host-mcp_session") != "" {

@@ -31,6 +31,8 @@ type Grant struct {
 
 	Code    codeState    `json:"code"`
 	Refresh refreshState `json:"refresh"`
+
+	StepUps []stepUp `json:"step_ups,omitempty"`
 }
 
 // codeState is the life of the authorization code. A used code is marked, not

@@ -311,6 +311,9 @@ func (g *Grant) rotate(h, next handle, now time.Time, cfg Config) error {
 		if subtle.ConstantTimeCompare(h.hash(), g.Refresh.Hash) != 1 {
 			return errBadRefresh
 		}
+		if g.takeStepUp(now) {
+			return errStepUp
+		}
 		g.Refresh = refreshState{
 			Generation: next.generation, Hash: next.hash(), Previous: g.Refresh.Hash, Rotated: now,
 		}
@@ -320,6 +323,9 @@ func (g *Grant) rotate(h, next handle, now time.Time, cfg Config) error {
 	case h.generation+1 == g.Refresh.Generation &&
 		subtle.ConstantTimeCompare(h.hash(), g.Refresh.Previous) == 1 &&
 		now.Sub(g.Refresh.Rotated) <= cfg.RefreshGrace:
+		if g.takeStepUp(now) {
+			return errStepUp
+		}
 	default:
 		g.Revoked = now
 		return errReused
@@ -338,6 +344,7 @@ var (
 	errRepeated     = oauth.InvalidGrant("the device code has been used before; access was revoked, begin again")
 	errReused       = oauth.InvalidGrant("the refresh token was replaced earlier; access was revoked, sign in again")
 	errRevoked      = oauth.InvalidGrant("access has been revoked; sign in again")
+	errStepUp       = oauth.InvalidGrant("a call needs a further scope; ask the user for it")
 )
 
 // Reused reports whether a refusal was the discovery of a replayed code or
@@ -347,7 +354,7 @@ func Reused(err error) bool {
 }
 
 // change applies fn to the grant at key in one atomic update. When fn refuses
-// and has revoked the grant, the revocation is written nevertheless; whenever
+// and has revoked the grant, or taken a step-up, that is written nevertheless; whenever
 // the grant is found revoked, its access tokens are made invalid, so that a
 // crash between the two writes heals itself.
 func (s *Service) change(ctx context.Context, key string, absent error, fn func(*Grant, time.Time) error) (*Grant, error) {
@@ -367,7 +374,8 @@ func (s *Service) changeOrMake(ctx context.Context, key string, begin func() (*G
 		}
 		out = g
 		wasRevoked := !g.Revoked.IsZero()
-		if refusal = fn(g, time.Now()); refusal != nil && (wasRevoked || g.Revoked.IsZero()) {
+		refusal = fn(g, time.Now())
+		if unchanged := wasRevoked || g.Revoked.IsZero(); refusal != nil && unchanged && !errors.Is(refusal, errStepUp) {
 			return r, refusal
 		}
 		return encode(g, laterOf(g.Expires, keep))

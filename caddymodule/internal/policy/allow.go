@@ -1,31 +1,41 @@
-package authserver
+package policy
 
 import (
 	"slices"
 	"strings"
-
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
-// Allow says who of those who can sign in may use the server: everyone whom one
-// of the patterns fits. A star in a pattern stands for any characters. Nil lets
-// everyone in, and an empty Allow nobody.
+// Allow is a rule about callers: it admits everyone whom one of the patterns
+// fits. A star in a pattern stands for any characters. Nil admits everyone, and
+// an empty Allow nobody.
 type Allow struct {
 	Users   []string // subjects
 	Emails  []string // the part before the @ byte by byte, the domain in any case
 	Domains []string // of e-mail addresses
 	Groups  []string
+	Clients []string // identifiers
 }
 
-// admits reports whether one of the patterns fits.
-func (a *Allow) admits(id login.Identity) bool {
+// Caller is who asks for something, as far as that is known.
+type Caller struct {
+	Subject string
+	Email   string // that somebody vouches for
+	Groups  []string
+	Client  string // the client's identifier
+}
+
+// Admits reports whether one of the patterns fits. A client that acts for itself
+// has its identifier as its subject, and is no user.
+func (a *Allow) Admits(c Caller) bool {
 	if a == nil {
 		return true
 	}
-	return fitsAny(a.Users, id.Subject) || a.admitsEmail(id.Email) || slices.ContainsFunc(id.Groups, a.admitsGroup)
+	return c.Subject != c.Client && fitsAny(a.Users, c.Subject) || a.admitsEmail(c.Email) ||
+		slices.ContainsFunc(c.Groups, a.AdmitsGroup) || fitsAny(a.Clients, c.Client)
 }
 
-func (a *Allow) admitsGroup(group string) bool { return fitsAny(a.Groups, group) }
+// AdmitsGroup reports whether membership of the group is enough.
+func (a *Allow) AdmitsGroup(group string) bool { return a != nil && fitsAny(a.Groups, group) }
 
 // admitsEmail looks at both sides of the one @ by themselves, so that no star can
 // reach over it.
@@ -66,8 +76,8 @@ func fits(pattern, s string) bool {
 		return pattern == s
 	}
 	s, ok := strings.CutPrefix(s, first)
-	if !ok {
-		return false
+	if !ok || !strings.Contains(rest, "*") {
+		return ok && strings.HasSuffix(s, rest)
 	}
 	parts := strings.Split(rest, "*")
 	last := parts[len(parts)-1]
@@ -77,31 +87,4 @@ func fits(pattern, s string) bool {
 		}
 	}
 	return strings.HasSuffix(s, last)
-}
-
-// maxGroupBytes bounds the groups of a user in total: they have to fit into
-// access tokens.
-const maxGroupBytes = 2 << 10
-
-// keep returns the groups that are remembered, those first that let the user in.
-func (a *Allow) keep(groups []string) []string {
-	ordered := slices.Clone(groups)
-	if a != nil {
-		slices.SortStableFunc(ordered, func(x, y string) int {
-			switch inX, inY := a.admitsGroup(x), a.admitsGroup(y); {
-			case inX == inY:
-				return 0
-			case inX:
-				return -1
-			}
-			return 1
-		})
-	}
-	left := maxGroupBytes
-	for i, group := range ordered {
-		if left -= len(group) + 3; left < 0 { // the quotes and the comma
-			return ordered[:i]
-		}
-	}
-	return ordered
 }

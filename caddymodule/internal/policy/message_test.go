@@ -1,0 +1,232 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	type m = Message
+	for _, tt := range []struct {
+		name, body string
+		want       []Message
+	}{
+		{"a call", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"create_case","arguments":{"name":"x"}}}`,
+			[]m{{Method: "tools/call", Name: "create_case", ID: []byte("7")}}},
+		{"the params first", `{"params":{"arguments":{},"name":"a"},"method":"tools/call"}`, []m{{Method: "tools/call", Name: "a"}}},
+		{"escapes", `{"m\u0065thod":"tools\/c\u0061ll","par\u0061ms":{"n\u0061me":"\ud83d\ude00\n"}}`, []m{{Method: "tools/call", Name: "😀\n"}}},
+		{"white space", " \r\n{ \"id\" : \"a\\u0062\" , \"method\"\t:\"ping\" , \"params\" : { } } \n", []m{{Method: "ping", ID: []byte(`"a\u0062"`)}}},
+		{"a resource", `{"id":1,"method":"resources/read","params":{"uri":"file:///a"}}`, []m{{Method: "resources/read", URI: "file:///a", ID: []byte("1")}}},
+		{"a prompt", `{"method":"prompts/get","params":{"name":"p"}}`, []m{{Method: "prompts/get", Name: "p"}}},
+		{"a notification", `{"method":"notifications/initialized"}`, []m{{Method: "notifications/initialized"}}},
+		{"an answer", `{"jsonrpc":"2.0","id":-3e2,"result":{"method":"tools/call"}}`, []m{{ID: []byte("-3e2")}}},
+		{"params in a list", `{"method":"x","params":["name",{"name":"y"}]}`, []m{{Method: "x"}}},
+		{"a batch", `[{"id":1,"method":"tools/call","params":{"name":"a"}},{"id":2,"method":"ping"}]`,
+			[]m{{Method: "tools/call", Name: "a", ID: []byte("1")}, {Method: "ping", ID: []byte("2")}}},
+		{"members of others are free", `{"method":"x","params":{"arguments":{"a":1,"a":2},"_meta":{"Name":1}},"x":{"method":1,"Method":2}}`, []m{{Method: "x"}}},
+		{"a name that is no text where it does not matter", `{"method":"x","params":{"name":1}}`, []m{{Method: "x"}}},
+		{"an id that is not repeated", `{"id":{"a":1},"method":"x"}`, []m{{Method: "x"}}},
+		{"a long id", `{"id":"` + strings.Repeat("x", maxID) + `","method":"x"}`, []m{{Method: "x"}}},
+		{"nested as deep as may be", `{"method":"x","params":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + `}`, []m{{Method: "x"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Parse([]byte(tt.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if g, w := jsonOf(got), jsonOf(tt.want); g != w {
+				t.Errorf("got %s, want %s", g, w)
+			}
+		})
+	}
+}
+
+func jsonOf(v any) string {
+	data, _ := json.Marshal(v)
+	return string(data)
+}
+
+// TestParseRefuses has what servers could take for a call that it does not look
+// like, and what they could not take for JSON at all.
+func TestParseRefuses(t *testing.T) {
+	call := func(params string) string { return `{"id":1,"method":"tools/call","params":{` + params + `}}` }
+	for _, tt := range []struct {
+		name, body string
+		code       int
+	}{
+		{"nothing", "", CodeParse},
+		{"white space", "  ", CodeParse},
+		{"text", "tools/call", CodeInvalidRequest},
+		{"a string", `"tools/call"`, CodeInvalidRequest},
+		{"null", "null", CodeInvalidRequest},
+		{"an empty batch", "[]", CodeInvalidRequest},
+		{"a batch in a batch", `[[{"method":"ping"}]]`, CodeInvalidRequest},
+		{"a batch of other things", `[{"method":"ping"},1]`, CodeInvalidRequest},
+		{"too many messages", "[" + strings.Repeat(`{"method":"ping"},`, maxBatch) + `{"method":"ping"}]`, CodeInvalidRequest},
+		{"two methods", `{"method":"ping","method":"tools/call"}`, CodeInvalidRequest},
+		{"two methods, one with escapes", `{"method":"ping","m\u0065thod":"tools/call"}`, CodeInvalidRequest},
+		{"two params", `{"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}`, CodeInvalidRequest},
+		{"two names", call(`"name":"a","name":"b"`), CodeInvalidRequest},
+		{"two names, one with escapes", call(`"name":"a","nam\u0065":"b"`), CodeInvalidRequest},
+		{"two URIs", `{"method":"resources/read","params":{"uri":"a","uri":"b"}}`, CodeInvalidRequest},
+		{"two ids", `{"id":1,"id":2,"method":"ping"}`, CodeInvalidRequest},
+		{"Method", `{"method":"ping","Method":"tools/call"}`, CodeInvalidRequest},
+		{"METHOD alone", `{"METHOD":"tools/call"}`, CodeInvalidRequest},
+		{"Params", `{"method":"tools/call","Params":{"name":"a"}}`, CodeInvalidRequest},
+		{"paramſ", `{"method":"tools/call","params":{"name":"a"},"paramſ":{"name":"b"}}`, CodeInvalidRequest},
+		{"paramſ with escapes", `{"method":"tools/call","params":{"name":"a"},"param\u017f":{"name":"b"}}`, CodeInvalidRequest},
+		{"NAME", call(`"name":"a","NAME":"b"`), CodeInvalidRequest},
+		{"a method that is no text", `{"method":1}`, CodeInvalidRequest},
+		{"a method that is null", `{"method":null,"result":{}}`, CodeInvalidRequest},
+		{"a method in a list", `{"method":["tools/call"]}`, CodeInvalidRequest},
+		{"a method that is empty", `{"method":""}`, CodeInvalidRequest},
+		{"a method with a space", `{"method":"tools/call "}`, CodeInvalidRequest},
+		{"a method with a line feed", `{"method":"tools/call\n"}`, CodeInvalidRequest},
+		{"a method beyond ASCII", `{"method":"tools/ca\u217cl"}`, CodeInvalidRequest},
+		{"a method in another case", `{"method":"Tools/Call","params":{"name":"a"}}`, CodeInvalidRequest},
+		{"a long method", `{"method":"` + strings.Repeat("x", maxMethod+1) + `"}`, CodeInvalidRequest},
+		{"a call without params", `{"id":1,"method":"tools/call"}`, CodeInvalidParams},
+		{"a call with a list", `{"method":"tools/call","params":["a"]}`, CodeInvalidParams},
+		{"a call without a name", call(`"arguments":{}`), CodeInvalidParams},
+		{"a call with an empty name", call(`"name":""`), CodeInvalidParams},
+		{"a name that is no text", call(`"name":{"a":1}`), CodeInvalidParams},
+		{"a name that is null", call(`"name":null`), CodeInvalidParams},
+		{"NUL in a name", call(`"name":"a\u0000b"`), CodeParse},
+		{"NUL in a key", call(`"name\u0000":"a"`), CodeParse},
+		{"half of a pair", call(`"name":"a\ud800"`), CodeParse},
+		{"the other half", call(`"name":"\udc00a"`), CodeParse},
+		{"two first halves", call(`"name":"\ud800\ud800"`), CodeParse},
+		{"half of a pair in a key", call(`"na\ud800me":"a"`), CodeParse},
+		{"a byte order mark", "\xef\xbb\xbf" + call(`"name":"a"`), CodeInvalidRequest},
+		{"UTF-16", "{\x00}\x00", CodeParse},
+		{"Latin-1", call("\"name\":\"\xe9\""), CodeParse},
+		{"an overlong slash", "{\"method\":\"tools\xc0\xafcall\"}", CodeParse},
+		{"a NUL byte behind", call(`"name":"a"`) + "\x00", CodeParse},
+		{"a second message", `{"method":"ping"}{"method":"tools/call"}`, CodeParse},
+		{"a second line", "{\"method\":\"ping\"}\n{\"method\":\"tools/call\"}", CodeParse},
+		{"a comment", `{"method":"ping"/*,"method":"x"*/}`, CodeParse},
+		{"single quotes", `{'method':'tools/call'}`, CodeParse},
+		{"a key without quotes", `{method:"tools/call"}`, CodeParse},
+		{"a comma too many", `{"method":"ping",}`, CodeParse},
+		{"a comma too many in a list", `{"method":"ping","params":[1,]}`, CodeParse},
+		{"a colon too few", `{"method" "ping"}`, CodeParse},
+		{"a control character", "{\"method\":\"ping\",\"x\":\"\x01\"}", CodeParse},
+		{"an escape that is none", `{"method":"ping","x":"\x41"}`, CodeParse},
+		{"an escape that is cut off", `{"method":"ping","x":"\u00`, CodeParse},
+		{"an escape with a sign", `{"method":"ping","x":"\u+041"}`, CodeParse},
+		{"a number that is none", `{"method":"ping","x":01}`, CodeParse},
+		{"another one", `{"method":"ping","x":1.}`, CodeParse},
+		{"and a third", `{"method":"ping","x":.5}`, CodeParse},
+		{"NaN", `{"method":"ping","x":NaN}`, CodeParse},
+		{"True", `{"method":"ping","x":True}`, CodeParse},
+		{"the end of an object", `{"method":"ping"`, CodeParse},
+		{"the end of a list", `{"method":"ping","params":[1`, CodeParse},
+		{"the end of a string", `{"method":"pin`, CodeParse},
+		{"the end of a batch", `[{"method":"ping"}`, CodeParse},
+		{"brackets that do not match", `{"method":"ping","x":[}`, CodeParse},
+		{"nested too deep", `{"method":"x","params":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`, CodeParse},
+		{"nested much too deep", strings.Repeat("[", 4<<20), CodeInvalidRequest},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Parse([]byte(tt.body))
+			fault, ok := errors.AsType[*Fault](err)
+			if !ok || got != nil {
+				t.Fatalf("accepted as %s", jsonOf(got))
+			}
+			if fault.Code != tt.code || fault.Text == "" {
+				t.Errorf("code %d (%s), want %d", fault.Code, fault.Text, tt.code)
+			}
+		})
+	}
+}
+
+func TestAFaultNamesTheRequest(t *testing.T) {
+	_, err := Parse([]byte(`{"id":"a","method":"tools/call","params":{}}`))
+	if fault, ok := errors.AsType[*Fault](err); !ok || string(fault.ID) != `"a"` {
+		t.Errorf("got %#v", err)
+	}
+}
+
+// FuzzParse compares Parse with parsers that are less strict: what it accepts,
+// none of them takes for something else. And it accepts what they write.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		`{"method":"tools/call","params":{"name":"a"}}`, `{"Method":"tools/call","method":"ping"}`, `[{"method":"ping"},{"id":1,"result":{}}]`,
+		`{"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}`, `{"method":"tools/call","param\u017f":{"name":"a"}}`, call2K,
+	} {
+		f.Add(seed, "create_case", "tools/call")
+	}
+	f.Fuzz(func(t *testing.T, body, name, method string) {
+		checkAgreement(t, body)
+		written, err := json.Marshal(map[string]any{"id": 1, "method": method, "params": map[string]any{"name": name, "arguments": body}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkAgreement(t, string(written))
+		if method == "" || len(method) > maxMethod || strings.ContainsFunc(method, func(r rune) bool { return r <= ' ' || r > '~' }) ||
+			strings.EqualFold(method, MethodCall) && (method != MethodCall || name == "") || strings.Contains(name, "\x00") {
+			return
+		}
+		if _, err := Parse(written); err != nil {
+			t.Errorf("%q: %v", written, err)
+		}
+	})
+}
+
+// loose is a message as encoding/json reads it: the last member of several counts,
+// and in any case.
+type loose struct {
+	Method *string
+	Params json.RawMessage
+}
+
+func checkAgreement(t *testing.T, body string) {
+	t.Helper()
+	messages, err := Parse([]byte(body))
+	if err != nil {
+		return
+	}
+	var others []loose
+	if json.Unmarshal([]byte(body), &others) != nil {
+		others = make([]loose, 1)
+		if err := json.Unmarshal([]byte(body), &others[0]); err != nil {
+			t.Fatalf("%q is accepted and not readable: %v", body, err)
+		}
+	}
+	var first []*node
+	root := parseNode(t, json.NewDecoder(strings.NewReader(body)))
+	if first = []*node{root}; root.kind == '[' {
+		first = root.items
+	}
+	if len(others) != len(messages) || len(first) != len(messages) {
+		t.Fatalf("%q has %d messages, and others see %d and %d", body, len(messages), len(others), len(first))
+	}
+	for i, m := range messages {
+		method := ""
+		if others[i].Method != nil {
+			method = *others[i].Method
+		}
+		if method != m.Method || m.Method != "" && first[i].first("method").value != m.Method {
+			t.Fatalf("%q has the method %q, and others see %q and %v", body, m.Method, method, first[i].first("method"))
+		}
+		if m.Method != MethodCall {
+			continue
+		}
+		var params struct{ Name string }
+		if err := json.Unmarshal(others[i].Params, &params); err != nil || params.Name != m.Name || first[i].first("params").first("name").value != m.Name {
+			t.Fatalf("%q calls %q, and others see %q: %v", body, m.Name, params.Name, err)
+		}
+	}
+}
+
+// first is the first member of the name.
+func (n *node) first(name string) *node {
+	for i, key := range n.keys {
+		if key == name {
+			return n.items[i]
+		}
+	}
+	return &node{}
+}
