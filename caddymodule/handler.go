@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
 
@@ -103,16 +106,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // pass lets a request through to the upstream if its token is good for the path.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, s *site, path string) error {
-	claims, refused := s.gate.Check(w, r, path)
+	passed, refused := s.gate.Check(w, r, path)
 	if refused != nil {
 		h.logRefusal(r, refused)
 		return nil
 	}
-	answer, r := s.gate.Answer(w, r, path, claims)
+	answer, r := s.gate.Answer(w, r, path, passed)
 	defer answer.Close()
 	s.gate.Strip(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	setPlaceholders(repl, claims)
+	setPlaceholders(repl, passed.Claims)
 	for _, f := range s.forward {
 		if value := headerValue(repl.ReplaceAll(f.Value, "")); value != "" {
 			r.Header[f.Header] = []string{value}
@@ -150,9 +153,23 @@ func (h *Handler) logRefusal(r *http.Request, refused *gate.Refused) {
 		if refused.Reason != nil {
 			reason = refused.Reason.Error()
 		}
-		c.Write(zap.Int("status", refused.Status), zap.String("reason", reason),
-			zap.String("method", r.Method), zap.String("remote_ip", clientIP(r)))
+		c.Write(append(refusedCall(refused.Calls), zap.Int("status", refused.Status), zap.String("reason", reason),
+			zap.String("method", r.Method), zap.String("remote_ip", clientIP(r)))...)
 	}
+}
+
+// maxLoggedName bounds what the log takes of a client's names, in bytes.
+const maxLoggedName = 128
+
+// refusedCall tells which message of a request was not allowed, the first one of
+// several.
+func refusedCall(calls []policy.Call) []zap.Field {
+	i := slices.IndexFunc(calls, func(c policy.Call) bool { return c.Outcome != policy.Allowed })
+	if i < 0 {
+		return nil
+	}
+	name := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxLoggedName)], "") }
+	return []zap.Field{zap.String("rpc_method", name(calls[i].Method)), zap.String("tool", name(calls[i].Tool))}
 }
 
 // publicURL is the URL that the client asked for, before other handlers took

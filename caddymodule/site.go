@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -149,7 +150,7 @@ func (s *site) addResource(path, name string, names oauth.Scopes, group int) {
 // makeGate makes what checks the requests of the site.
 func (s *site) makeGate(st *state) {
 	cfg := gate.Config{
-		Resources: s.resources, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
+		Resources: s.resources, Policy: s.policy, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
 		Streams: s.issuer.streams, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
@@ -173,6 +174,13 @@ func (s *site) makeGate(st *state) {
 		cfg.AnyScope = len(s.scopes) == 0
 	case s.oauth:
 		cfg.Issuers, cfg.Verifier = []string{s.issuerURL()}, s.issuer.verifier
+		// The server of the issuer is made after the gates.
+		cfg.ClientScopes = func(ctx context.Context, clientID string) oauth.Scopes {
+			return s.home.auth.ClientScopes(ctx, clientID)
+		}
+		cfg.StepUp = func(ctx context.Context, grantID string, needed oauth.Scopes) {
+			s.home.auth.StepUp(ctx, grantID, needed)
+		}
 	}
 	s.gate = gate.New(cfg)
 }

@@ -6,11 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
-// Answer wraps the response to a request that was let through. It changes four
+// Answer wraps the response to a request that was let through. It changes five
 // things and passes everything else on as it comes:
 //
 //   - a 401 of the upstream becomes a 502: the client's token was fine, and a
@@ -19,6 +20,8 @@ import (
 //   - the CORS headers are the gate's, not the upstream's
 //   - the endpoint event of an old SSE stream is corrected where the proxy
 //     serves the upstream below a path of its own
+//   - lists of tools lack what the caller may not call, where a resource has
+//     rules
 type Answer struct {
 	http.ResponseWriter
 	gate    *Gate
@@ -36,21 +39,29 @@ type Answer struct {
 	wroteHeader bool
 	discard     bool // of a body that belongs to a replaced status
 	event       *endpointRewriter
+	lists       *listing // what lists may show; nil for everything
+	filter      filter   // of the body; nil to let it pass
+}
+
+// filter takes out of a body what the caller shall not see.
+type filter interface {
+	Feed(p []byte) []byte // what of the next bytes can go out
+	Rest() []byte         // and what at the end
 }
 
 // noClaims are those of requests that need no token.
 var noClaims token.Claims
 
-// Answer wraps w for a request that Check let through with the claims. It is
-// called before the request is stripped, and returns the request to go on with:
-// one that ends when its event stream has to. Close must be called in the end.
-func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string, claims *token.Claims) (*Answer, *http.Request) {
+// Answer wraps w for a request that Check let through. It is called before the
+// request is stripped, and returns the request to go on with: one that ends when
+// its event stream has to. Close must be called in the end.
+func (g *Gate) Answer(w http.ResponseWriter, r *http.Request, path string, pass Pass) (*Answer, *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	r = r.WithContext(ctx)
-	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, claims: &noClaims, cancel: cancel}
+	a := &Answer{ResponseWriter: w, gate: g, request: r, origin: g.corsOrigin(r.Header), path: path, streams: g.cfg.Streams, claims: &noClaims, cancel: cancel, lists: pass.lists}
 	a.sse = r.Method == http.MethodGet && strings.HasSuffix(path, "/sse")
-	if claims != nil {
-		a.claims = claims
+	if pass.Claims != nil {
+		a.claims = pass.Claims
 	}
 	return a, r
 }
@@ -107,8 +118,12 @@ func (a *Answer) WriteHeader(status int) {
 	if len(h["Set-Cookie"]) > 0 {
 		a.dropOwnCookies()
 	}
-	if status == http.StatusUnauthorized {
-		a.replaceUnauthorized()
+	switch {
+	case status == http.StatusUnauthorized:
+		a.replace(upstreamUnauthorized)
+		return
+	case a.lists != nil && !a.chooseFilter():
+		a.replace(upstreamEncoded)
 		return
 	}
 	if status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
@@ -134,8 +149,14 @@ func (a *Answer) dropOwnCookies() {
 	}
 }
 
-// replaceUnauthorized writes the 502 that stands for a 401 of the upstream.
-func (a *Answer) replaceUnauthorized() {
+// What stands for answers of the upstream that the client cannot get.
+var (
+	upstreamUnauthorized = refusalBody{"upstream_unauthorized", "the MCP server behind this gateway refused the gateway's request"}
+	upstreamEncoded      = refusalBody{"upstream_encoded", "the MCP server behind this gateway compresses lists of tools, although it was asked not to"}
+)
+
+// replace writes a 502 in place of the upstream's answer.
+func (a *Answer) replace(body refusalBody) {
 	a.discard = true
 	h := a.Header()
 	for name := range h {
@@ -146,9 +167,32 @@ func (a *Answer) replaceUnauthorized() {
 	for _, name := range []string{"Www-Authenticate", "Cache-Control", "Expires", "Last-Modified", "Etag", "Age", "Accept-Ranges", "Trailer"} {
 		h.Del(name)
 	}
-	respond.JSON(a.ResponseWriter, http.StatusBadGateway, refusalBody{
-		"upstream_unauthorized", "the MCP server behind this gateway refused the gateway's request",
-	})
+	respond.JSON(a.ResponseWriter, http.StatusBadGateway, body)
+}
+
+// chooseFilter finds out whether the answer can have a list of tools in it. It
+// reports false for one that cannot be looked into.
+func (a *Answer) chooseFilter() bool {
+	h := a.Header()
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	switch {
+	case strings.EqualFold(strings.TrimSpace(kind), "text/event-stream"):
+		a.filter = policy.NewEventFilter(a.lists.shows)
+	case a.lists.asked:
+		a.filter = policy.NewFilter(a.lists.shows)
+	default:
+		return true
+	}
+	for _, encoding := range h["Content-Encoding"] {
+		if !strings.EqualFold(encoding, "identity") {
+			return false
+		}
+	}
+	// These are about the bytes before.
+	for _, name := range []string{"Content-Length", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Etag", "Accept-Ranges"} {
+		h.Del(name)
+	}
+	return true
 }
 
 // Write implements http.ResponseWriter.
@@ -159,15 +203,20 @@ func (a *Answer) Write(p []byte) (int, error) {
 	if a.discard {
 		return len(p), nil
 	}
+	out := p
 	if a.event != nil && !a.event.done {
-		if out := a.event.feed(p); len(out) > 0 {
-			if _, err := a.ResponseWriter.Write(out); err != nil {
-				return 0, err
-			}
-		}
+		out = a.event.feed(out)
+	}
+	if a.filter != nil {
+		out = a.filter.Feed(out)
+	}
+	if len(out) == 0 {
 		return len(p), nil
 	}
-	return a.ResponseWriter.Write(p)
+	if _, err := a.ResponseWriter.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // FlushError lets http.ResponseController flush. It is here, as a flush writes the
@@ -187,10 +236,14 @@ func (a *Answer) Finish() {
 	if !a.wroteHeader {
 		a.WriteHeader(http.StatusOK)
 	}
-	if a.event == nil || a.event.done {
-		return
+	var rest []byte
+	if a.event != nil && !a.event.done {
+		rest = a.event.rest()
 	}
-	if rest := a.event.rest(); len(rest) > 0 {
+	if a.filter != nil && !a.discard {
+		rest = slices.Concat(a.filter.Feed(rest), a.filter.Rest())
+	}
+	if len(rest) > 0 {
 		// A failed write means that the client is gone.
 		_, _ = a.ResponseWriter.Write(rest)
 	}

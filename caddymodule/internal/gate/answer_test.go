@@ -11,6 +11,8 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 )
 
 // through lets a request through the gate to an upstream handler and returns what
@@ -18,7 +20,7 @@ import (
 func (d *door) through(r *http.Request, upstream http.HandlerFunc) *http.Response {
 	d.t.Helper()
 	w := httptest.NewRecorder()
-	a, r := d.Answer(w, r, r.URL.Path, nil)
+	a, r := d.Answer(w, r, r.URL.Path, gate.Pass{})
 	defer a.Close()
 	upstream(a, r)
 	a.Finish()
@@ -112,7 +114,7 @@ func TestTheCORSHeadersAreTheGates(t *testing.T) {
 func (d *door) upstreamServer(upstream http.HandlerFunc) *httptest.Server {
 	d.t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a, r := d.Answer(w, r, r.URL.Path, nil)
+		a, r := d.Answer(w, r, r.URL.Path, gate.Pass{})
 		defer a.Close()
 		upstream(a, r)
 		a.Finish()
@@ -206,7 +208,7 @@ func TestAHandlerCanTakeTheConnection(t *testing.T) {
 
 func TestAFlushThatIsNotPossibleIsToldAsSuch(t *testing.T) {
 	d := newDoor(t)
-	a, _ := d.Answer(struct{ http.ResponseWriter }{httptest.NewRecorder()}, request("GET", "/mcp"), "/mcp", nil)
+	a, _ := d.Answer(struct{ http.ResponseWriter }{httptest.NewRecorder()}, request("GET", "/mcp"), "/mcp", gate.Pass{})
 	defer a.Close()
 	if err := http.NewResponseController(a).Flush(); !errors.Is(err, http.ErrNotSupported) {
 		t.Errorf("got %v", err)

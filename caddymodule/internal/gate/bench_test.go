@@ -25,7 +25,7 @@ func BenchmarkCheck(b *testing.B) {
 		if _, refused := d.Check(w, r, r.URL.Path); refused != nil {
 			b.Fatal(refused.Reason)
 		}
-		a, r := d.Answer(w, r, r.URL.Path, nil)
+		a, r := d.Answer(w, r, r.URL.Path, gate.Pass{})
 		d.Strip(r)
 		a.Close()
 	}

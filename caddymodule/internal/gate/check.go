@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
@@ -60,36 +61,41 @@ func FindStatic(tokens []StaticToken, presented string) (*token.Claims, bool) {
 type Refused struct {
 	Status int
 	Reason error
+
+	// Calls are the messages of the request, when they are the reason.
+	Calls []policy.Call
 }
 
-// Check decides about a request for a cleaned public path. It returns the claims
-// of the caller (nil when authentication is omitted), or it has written the
-// refusal and returns why. Nothing about a request but its path and its token
-// has a say in whether it needs one.
-func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (*token.Claims, *Refused) {
+// Check decides about a request for a cleaned public path. It returns what the
+// request is let through with, or it has written the refusal and returns why.
+// Nothing about a request but its path and its token has a say in whether it
+// needs one.
+func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass, *Refused) {
 	if isPreflight(r) {
 		respond.CloseUnread(w, r)
 		respond.Preflight(w, r, "*")
-		return nil, &Refused{http.StatusNoContent, nil}
+		return Pass{}, &Refused{Status: http.StatusNoContent}
 	}
 	res := g.resource(path)
 	if res == nil {
-		return nil, g.notFound(w, r)
+		return Pass{}, g.notFound(w, r)
 	}
 	claims, err := g.counted(r, res)
 	switch {
+	case err == nil && res.rules != nil && claims != nil:
+		return g.judge(w, r, res, claims)
 	case err == nil:
-		return claims, nil
+		return Pass{Claims: claims}, nil
 	case errors.Is(err, ErrMissing):
-		return nil, g.refuse(w, r, http.StatusUnauthorized, res.missing, err)
+		return Pass{}, g.refuse(w, r, unauthorized(res.missing, err))
 	case errors.Is(err, ErrScope):
-		return nil, g.refuse(w, r, http.StatusForbidden, res.forbidden(claims.Scopes), err)
+		return Pass{}, g.refuseScope(w, r, res, claims)
 	case errors.Is(err, token.ErrUnavailable):
-		return nil, g.unavailable(w, r, err)
+		return Pass{}, g.unavailable(w, r, err)
 	case errors.Is(err, ErrOrigin):
-		return nil, g.refuse(w, r, http.StatusForbidden, "", err)
+		return Pass{}, g.refuse(w, r, refusal{status: http.StatusForbidden, body: wrongOrigin, reason: err})
 	}
-	return nil, g.refuse(w, r, http.StatusUnauthorized, res.invalid, err)
+	return Pass{}, g.refuse(w, r, unauthorized(res.invalid, err))
 }
 
 // counted checks the token and the origin of a request, and counts the outcome.
@@ -186,7 +192,16 @@ func (g *Gate) verify(ctx context.Context, presented string, res *guarded) (*tok
 
 // inScope demands at least one scope of the resource.
 func (g *Gate) inScope(claims *token.Claims, res *guarded) (*token.Claims, error) {
-	if !g.cfg.AnyScope && !slices.ContainsFunc(claims.Scopes, res.Scopes.Has) {
+	var ok bool
+	switch {
+	case g.cfg.AnyScope:
+		ok = true
+	case g.cfg.Policy != nil:
+		ok = g.cfg.Policy.Held(claims.Scopes, caller(claims))&res.own != 0
+	default:
+		ok = slices.ContainsFunc(claims.Scopes, res.Scopes.Has)
+	}
+	if !ok {
 		return claims, ErrScope
 	}
 	return claims, nil
@@ -210,21 +225,52 @@ type refusalBody struct {
 	Description string `json:"error_description"`
 }
 
-// refuse is the one writer of 401 and 403 answers.
-func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challenge string, reason error) *Refused {
-	body := refusalBody{"invalid_token", "send a valid bearer token in the Authorization header"}
-	switch {
-	case errors.Is(reason, ErrScope):
-		body = refusalBody{"insufficient_scope", "the token has none of the scopes of this server"}
-	case errors.Is(reason, ErrOrigin):
-		body = refusalBody{"origin_not_allowed", "pages of this origin may not call this server; see cors_origins"}
+// The bodies of refusals.
+var (
+	noToken     = refusalBody{"invalid_token", "send a valid bearer token in the Authorization header"}
+	noScope     = refusalBody{"insufficient_scope", "the token has none of the scopes of this server"}
+	wrongOrigin = refusalBody{"origin_not_allowed", "pages of this origin may not call this server; see cors_origins"}
+)
+
+// refusal is an answer to a request that is not let through.
+type refusal struct {
+	status    int
+	challenge string // "" for none
+	body      any
+	reason    error
+	read      bool // nothing of the request's body is left
+	calls     []policy.Call
+}
+
+func unauthorized(challenge string, reason error) refusal {
+	return refusal{status: http.StatusUnauthorized, challenge: challenge, body: noToken, reason: reason}
+}
+
+// refuseScope refuses a token that has none of the resource's scopes.
+func (g *Gate) refuseScope(w http.ResponseWriter, r *http.Request, res *guarded, claims *token.Claims) *Refused {
+	needed := oauth.ParseScope(res.scope)
+	if p := g.cfg.Policy; p == nil || p.Of(needed)&g.gainable(r.Context(), claims) != 0 {
+		g.stepUp(r.Context(), claims, needed)
 	}
-	if challenge != "" {
-		w.Header().Set("WWW-Authenticate", challenge)
+	return g.refuse(w, r, refusal{
+		status: http.StatusForbidden, challenge: res.forbidden(claims.Scopes, needed, noScope.Description), body: noScope, reason: ErrScope,
+	})
+}
+
+// refuse is the one writer of 401 and 403 answers, and of those to requests that
+// cannot be read.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) *Refused {
+	if f.challenge != "" {
+		w.Header().Set("WWW-Authenticate", f.challenge)
 	}
 	respond.CORS(w, "*")
-	respond.Unread(w, r, func() { respond.JSON(w, status, body) })
-	return &Refused{status, reason}
+	answer := func() { respond.JSON(w, f.status, f.body) }
+	if f.read {
+		answer()
+	} else {
+		respond.Unread(w, r, answer)
+	}
+	return &Refused{f.status, f.reason, f.calls}
 }
 
 // unavailable answers when nobody can tell whether a token is good. A 401 would
@@ -232,10 +278,10 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, status int, challe
 func (g *Gate) unavailable(w http.ResponseWriter, r *http.Request, reason error) *Refused {
 	respond.CORS(w, "*")
 	respond.Unread(w, r, func() { respond.Error(w, oauth.TemporarilyUnavailable(reason)) })
-	return &Refused{http.StatusServiceUnavailable, reason}
+	return &Refused{Status: http.StatusServiceUnavailable, Reason: reason}
 }
 
 func (g *Gate) notFound(w http.ResponseWriter, r *http.Request) *Refused {
 	respond.Unread(w, r, func() { respond.NotFound(w) })
-	return &Refused{http.StatusNotFound, ErrNoPath}
+	return &Refused{Status: http.StatusNotFound, Reason: ErrNoPath}
 }

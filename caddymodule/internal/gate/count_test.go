@@ -66,7 +66,7 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 	streams := gate.NewStreams()
 	g := gate.New(gate.Config{Resources: []*oauth.Resource{{Origin: "https://h.example", Path: "/mcp"}, {Origin: "https://h.example", Path: "/sse"}}, Streams: streams})
 	open := func(method, path, contentType string) *gate.Answer {
-		a, r := g.Answer(httptest.NewRecorder(), request(method, path), path, nil)
+		a, r := g.Answer(httptest.NewRecorder(), request(method, path), path, gate.Pass{})
 		r.Method = "PATCH" // what handlers make of the request does not matter
 		a.Header().Set("Content-Type", contentType)
 		a.WriteHeader(http.StatusOK)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
@@ -31,6 +32,18 @@ type Config struct {
 	// other authorization servers, as long as nobody has said which scopes there
 	// are.
 	AnyScope bool
+
+	// Policy is what the scopes say about requests and callers; nil when they say
+	// nothing.
+	Policy *policy.Scopes
+
+	// ClientScopes returns the most that a client can have, or nil for all. It is
+	// asked when a token lacks a scope; nil where no tokens are issued.
+	ClientScopes func(ctx context.Context, clientID string) oauth.Scopes
+
+	// StepUp is told which scopes a client is about to ask for, as its token
+	// lacks them; nil where no tokens are issued.
+	StepUp func(ctx context.Context, grantID string, needed oauth.Scopes)
 
 	// Static are the static bearer tokens.
 	Static []StaticToken
@@ -108,6 +121,8 @@ type guarded struct {
 	missing   string   // the challenge without credentials
 	invalid   string   // the challenge for a bad token
 	scope     string   // that challenges name
+	own       policy.Set
+	rules     *policy.Rules // nil where a token is enough
 }
 
 // New returns a gate.
@@ -145,6 +160,9 @@ func newGuarded(r *oauth.Resource, cfg Config) *guarded {
 	if len(cfg.Issuers) > 0 {
 		out.scope = r.Baseline.String()
 	}
+	if cfg.Policy != nil {
+		out.own, out.rules = cfg.Policy.Of(r.Scopes), cfg.Policy.Rules(r.Scopes)
+	}
 	out.missing = oauth.Challenge{ResourceMetadata: r.MetadataURL(), Scope: out.scope}.String()
 	out.invalid = oauth.Challenge{
 		Error: "invalid_token", ErrorDescription: "the token is malformed, expired, revoked or for another server",
@@ -153,13 +171,13 @@ func newGuarded(r *oauth.Resource, cfg Config) *guarded {
 	return out
 }
 
-// forbidden is the challenge for a token without any of the resource's scopes. It
-// names what the token has as well, because clients ask for just the scopes of
-// the challenge and would lose the others.
-func (r *guarded) forbidden(granted oauth.Scopes) string {
+// forbidden is the challenge for a token that lacks scopes. It names what the
+// token has as well, because clients ask for just the scopes of the challenge and
+// would lose the others.
+func (r *guarded) forbidden(granted, needed oauth.Scopes, why string) string {
 	return oauth.Challenge{
-		Error: "insufficient_scope", ErrorDescription: "the token has none of the scopes of this server",
-		ResourceMetadata: r.MetadataURL(), Scope: oauth.ParseScope(granted.String() + " " + r.scope).String(),
+		Error: "insufficient_scope", ErrorDescription: why,
+		ResourceMetadata: r.MetadataURL(), Scope: oauth.ParseScope(granted.String() + " " + needed.String()).String(),
 	}.String()
 }
 

@@ -65,7 +65,7 @@ func FuzzPath(f *testing.F) {
 		r := httptest.NewRequest("GET", "https://mcp.example.com/", nil)
 		r.Method, r.URL = method, u
 		w := httptest.NewRecorder()
-		if claims, refused := d.Check(w, r, u.Path); refused == nil || claims != nil || w.Code == 200 {
+		if pass, refused := d.Check(w, r, u.Path); refused == nil || pass.Claims != nil || w.Code == 200 {
 			t.Errorf("%s %q is let through without a token", method, raw)
 		}
 		admin := u.Path == "/mcp/admin" || strings.HasPrefix(u.Path, "/mcp/admin/")

@@ -16,7 +16,7 @@ import (
 func streamOf(t *testing.T, g *gate.Gate, grantID, contentType string) (ended <-chan struct{}, finish func()) {
 	t.Helper()
 	claims := &token.Claims{AccessTokenClaims: oauth.AccessTokenClaims{GrantID: grantID}}
-	a, r := g.Answer(httptest.NewRecorder(), request("GET", "/mcp"), "/mcp", claims)
+	a, r := g.Answer(httptest.NewRecorder(), request("GET", "/mcp"), "/mcp", gate.Pass{Claims: claims})
 	a.Header().Set("Content-Type", contentType)
 	a.WriteHeader(http.StatusOK)
 	return r.Context().Done(), a.Close

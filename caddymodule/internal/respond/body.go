@@ -1,6 +1,7 @@
 package respond
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -10,6 +11,9 @@ import (
 // ErrTooLong says that a request body is longer than its endpoint reads.
 var ErrTooLong = errors.New("request body is too long")
 
+// announced bounds the room, in bytes, that is made for a body before it comes.
+const announced = 64 << 10
+
 // ReadBody reads a request body of at most limit bytes. One that is announced to
 // be longer is refused before it has been sent. After an error the connection is
 // closed, so that nobody waits for the rest.
@@ -18,15 +22,17 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		CloseUnread(w, r)
 		return nil, ErrTooLong
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if err == nil && int64(len(body)) > limit {
+	// Room for as much as was announced, but not on the word of a client alone.
+	body := bytes.NewBuffer(make([]byte, 0, bytes.MinRead+min(max(r.ContentLength, 0), announced)))
+	_, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if err == nil && int64(body.Len()) > limit {
 		err = ErrTooLong
 	}
 	if err != nil {
 		CloseUnread(w, r)
 		return nil, err
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // Unread answers a request whose body nobody reads, in a way in which the answer
