@@ -15,25 +15,18 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
-// serveAccount shows the apps that a user has connected.
-func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
+// account shows the apps that a user has connected.
+func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 	current, err := s.session(r)
-	if err == nil {
-		tx := newTransaction(forAccount, s.cookies.ensureBrowser(w, r))
-		tx.Locales = truncate(r.URL.Query().Get("ui_locales"), maxLocales)
-		if current == nil {
-			err = s.showLogin(w, r, tx, nil, pages.Login{})
-		} else {
-			err = s.showAccount(w, r, tx, current, pages.Account{})
-		}
-	}
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	tx := newTransaction(forAccount, s.cookies.ensureBrowser(w, r))
+	tx.Locales = truncate(r.URL.Query().Get("ui_locales"), maxLocales)
+	if current == nil {
+		return s.showLogin(w, r, tx, nil, pages.Login{})
+	}
+	return s.showAccount(w, r, tx, current, pages.Account{})
 }
 
 // showAccount shows the account page, with what the view says has been done.
@@ -124,17 +117,7 @@ func (s *Server) accountForm(w http.ResponseWriter, r *http.Request) (*form, *se
 	return f, current, err
 }
 
-// serveRemove takes the access of one app away.
-func (s *Server) serveRemove(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		refuseMethod(w, r, http.MethodPost)
-		return
-	}
-	if err := s.remove(w, r); err != nil {
-		s.fail(w, r, err)
-	}
-}
-
+// remove takes the access of one app away.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	f, current, err := s.accountForm(w, r)
 	if err != nil {
@@ -185,21 +168,14 @@ func (s *Server) removeApp(r *http.Request, current *session, id string) (*pages
 	return &view, nil
 }
 
-// serveLogout signs out here, or everywhere. A GET, such as a bookmark, leads to
-// the account page, since only a form may sign somebody out.
-func (s *Server) serveLogout(w http.ResponseWriter, r *http.Request) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		seeOther(w, pathAccount)
-	case http.MethodPost:
-		if err := s.logout(w, r); err != nil {
-			s.fail(w, r, err)
-		}
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
+// toAccount leads a GET of the sign-out, such as a bookmark, to the account page:
+// only a form may sign somebody out.
+func (s *Server) toAccount(w http.ResponseWriter, _ *http.Request) error {
+	seeOther(w, pathAccount)
+	return nil
 }
 
+// logout signs out here, or everywhere.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	f, current, err := s.accountForm(w, r)
 	if err != nil {

@@ -24,25 +24,8 @@ const maxLocales = 128
 // paramContinue carries a sealed transaction back to /authorize after sign-in.
 const paramContinue = "continue"
 
-// serveAuthorize is the authorization endpoint (RFC 6749 section 3.1). GET shows
-// a page and changes nothing; POST is the answer of our own form.
-func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		if err := s.authorize(w, r); err != nil {
-			s.failAuthorization(w, r, err)
-		}
-	case http.MethodPost:
-		if err := s.decide(w, r); err != nil {
-			s.failAuthorization(w, r, err)
-		}
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
-}
-
-// authorize validates an authorization request and shows the page that comes
-// next: sign-in or consent.
+// authorize is the authorization endpoint (RFC 6749 section 3.1). It validates the
+// request and shows the page that comes next: sign-in or consent.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	p, err := queryParams(r)
 	if err != nil {
@@ -115,8 +98,6 @@ func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
 func sendBack(w http.ResponseWriter, redirectURI string, answer oauth.AuthorizationResponse) {
 	h := w.Header()
 	h.Set("Location", answer.URL(redirectURI))
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusSeeOther)
 	if err := http.NewResponseController(w).Flush(); err == nil {
@@ -374,11 +355,7 @@ func (s *Server) resourceView(uri string) pages.Resource {
 	return v
 }
 
-// serveNobody is the authorization endpoint where nobody can sign in.
-func (s *Server) serveNobody(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
-	s.fail(w, r, page(pages.NotFound, http.StatusNotFound, "nobody can sign in here; this server gives tokens to service accounts only"))
+// nobody is the authorization endpoint where nobody can sign in.
+func (s *Server) nobody(http.ResponseWriter, *http.Request) error {
+	return page(pages.NotFound, http.StatusNotFound, "nobody can sign in here; this server gives tokens to service accounts only")
 }

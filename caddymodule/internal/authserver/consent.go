@@ -11,7 +11,6 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -36,10 +35,6 @@ func (f *form) decision() (allow bool, err error) {
 // readForm accepts a form that a page of ours made for this browser, and for one
 // of the purposes.
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request, purposes ...purpose) (*form, error) {
-	if !ownForm(r) {
-		respond.CloseUnread(w, r)
-		return nil, page(pages.FormExpired, http.StatusForbidden, "the form came from another site")
-	}
 	values, err := formParams(w, r)
 	if err != nil {
 		return nil, err

@@ -72,15 +72,3 @@ func (j cookieJar) ensureBrowser(w http.ResponseWriter, r *http.Request) []byte 
 	sum := sha256.Sum256([]byte(value))
 	return sum[:]
 }
-
-// ownForm reports whether a POST comes from a page of this origin. Browsers say
-// so in Sec-Fetch-Site; for those too old to do so the sealed value of the form
-// and the browser's cookie have to do. Origin says nothing here, because the
-// referrer policy of the pages makes it null.
-func ownForm(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
-		return true
-	}
-	return false
-}

@@ -86,12 +86,18 @@ func refusalOutcome(refusal *oauth.Error) string {
 	return metrics.AuthorizationFailed
 }
 
-// failAuthorization shows the error page of an authorization request.
-func (s *Server) failAuthorization(w http.ResponseWriter, r *http.Request, err error) {
-	outcome := metrics.AuthorizationFailed
-	if asPageError(err).problem == pages.RequestExpired {
-		outcome = metrics.AuthorizationExpired
+// countFailure counts the authorization requests that end on an error page.
+func (s *Server) countFailure(next action) action {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		err := next(w, r)
+		if err == nil {
+			return nil
+		}
+		outcome := metrics.AuthorizationFailed
+		if asPageError(err).problem == pages.RequestExpired {
+			outcome = metrics.AuthorizationExpired
+		}
+		s.cfg.Metrics.Authorization(outcome)
+		return err
 	}
-	s.cfg.Metrics.Authorization(outcome)
-	s.fail(w, r, err)
 }

@@ -139,24 +139,8 @@ const (
 	paramUserCode   = pages.FieldUserCode
 )
 
-// serveDevice is the page on which people let a device in (section 3.3). GET
-// changes nothing; POST is one of our own forms.
-func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		err = s.device(w, r)
-	case http.MethodPost:
-		err = s.answerDevice(w, r)
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
-	if err != nil {
-		s.fail(w, r, err)
-	}
-}
-
-// device asks for the code, or goes on with a code that was entered. A code in the
+// device is the page on which people let a device in (section 3.3). It asks for
+// the code, or goes on with a code that was entered. A code in the
 // address is filled in; the person has to compare it all the same (section
 // 3.3.1).
 func (s *Server) device(w http.ResponseWriter, r *http.Request) error {

@@ -12,15 +12,6 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
-// Paths of the endpoints that only local users need.
-const (
-	pathCode          = pages.PathCode
-	pathPasskey       = pages.PathPasskey
-	pathFactor        = pathAccount + pages.FactorSuffix
-	pathNewPasskey    = pathAccount + pages.PasskeySuffix
-	pathRemovePasskey = pathNewPasskey + pages.RemoveSuffix
-)
-
 // newFactors returns what local users have beside their passwords; nil when there
 // are no local users.
 func newFactors(cfg Config, st State) (*factor.Service, error) {
@@ -80,23 +71,13 @@ func (s *Server) leadToCode(w http.ResponseWriter, tx *transaction, user login.I
 	return s.continueAt(w, pathCode, next)
 }
 
-// serveCode asks for the second factor, and takes it.
-func (s *Server) serveCode(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		var tx *transaction
-		if tx, err = s.seal.open(r.URL.Query().Get(paramContinue), forCode, s.cookies.browser(r)); err == nil {
-			err = s.showCode(w, r, tx, pages.Failed{})
-		}
-	case http.MethodPost:
-		err = s.takeCode(w, r)
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
+// askCode asks for the second factor.
+func (s *Server) askCode(w http.ResponseWriter, r *http.Request) error {
+	tx, err := s.seal.open(r.URL.Query().Get(paramContinue), forCode, s.cookies.browser(r))
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	return s.showCode(w, r, tx, pages.Failed{})
 }
 
 func (s *Server) showCode(w http.ResponseWriter, r *http.Request, tx *transaction, failed pages.Failed) error {
@@ -120,6 +101,7 @@ func (s *Server) showCode(w http.ResponseWriter, r *http.Request, tx *transactio
 	return nil
 }
 
+// takeCode takes the second factor.
 func (s *Server) takeCode(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.readForm(w, r, forCode)
 	if err != nil {

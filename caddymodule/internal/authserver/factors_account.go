@@ -59,25 +59,16 @@ func (s *Server) signInAgain(w http.ResponseWriter, r *http.Request, path string
 	return s.showLogin(w, r, tx, nil, pages.Login{})
 }
 
-// serveFactor sets the second factor up or changes it.
-func (s *Server) serveFactor(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		var current *session
-		if current, err = s.localSession(r); err == nil && current == nil {
-			err = s.signInAgain(w, r, pathFactor)
-		} else if err == nil {
-			err = s.showFactor(w, r, newTransaction(forFactor, s.cookies.ensureBrowser(w, r)), current, pages.Failed{})
-		}
-	case http.MethodPost:
-		err = s.changeFactor(w, r)
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
+// factor shows where the second factor is set up or changed.
+func (s *Server) factor(w http.ResponseWriter, r *http.Request) error {
+	current, err := s.localSession(r)
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	if current == nil {
+		return s.signInAgain(w, r, pathFactor)
+	}
+	return s.showFactor(w, r, newTransaction(forFactor, s.cookies.ensureBrowser(w, r)), current, pages.Failed{})
 }
 
 // showFactor shows what a user can do about the second factor: set one up with a

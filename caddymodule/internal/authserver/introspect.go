@@ -22,13 +22,8 @@ func (c *Config) introspection() bool {
 	return slices.ContainsFunc(c.Clients, func(c *client.Client) bool { return len(c.Introspects) > 0 })
 }
 
-// serveIntrospect is the introspection endpoint (RFC 7662). It is for servers,
-// so pages of other origins get no CORS headers.
+// serveIntrospect is the introspection endpoint (RFC 7662).
 func (s *Server) serveIntrospect(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		refuseMethod(w, r, http.MethodPost)
-		return
-	}
 	answer, err := s.introspect(w, r)
 	if err != nil {
 		s.refuse(w, r, err)

@@ -15,23 +15,20 @@ type description struct {
 	Endpoints      map[string]string `json:"endpoints"`
 }
 
-// serveLanding answers "/" with the address of the server and how to add it.
-func (s *Server) serveLanding(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
+// landing answers "/" with the address of the server and how to add it.
+func (s *Server) landing(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Add("Vary", "Accept")
 	if wantsJSON(r) {
 		respond.CORS(w, "*")
 		respond.JSON(w, http.StatusOK, s.describe())
-		return
+		return nil
 	}
 	view := pages.Landing{SignIn: s.cfg.SignIn, Bearer: s.cfg.Static}
 	for _, res := range s.landingResources() {
 		view.Resources = append(view.Resources, pages.Resource{Name: res.Name, URL: res.URL()})
 	}
 	s.rendered(w, s.pages.Landing(w, r, http.StatusOK, view))
+	return nil
 }
 
 // landingResources are the first resource of each upstream: its others are other

@@ -79,17 +79,7 @@ func failedStatus(w http.ResponseWriter, f pages.Failed) int {
 	return http.StatusForbidden
 }
 
-// serveLogin takes user name and password.
-func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		refuseMethod(w, r, http.MethodPost)
-		return
-	}
-	if err := s.login(w, r); err != nil {
-		s.fail(w, r, err)
-	}
-}
-
+// login takes user name and password.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	f, c, err := s.readLoginForm(w, r)
 	if err != nil {
@@ -203,27 +193,21 @@ func (s *Server) continueAt(w http.ResponseWriter, path string, tx *transaction)
 func seeOther(w http.ResponseWriter, target string) {
 	h := w.Header()
 	h.Set("Location", target)
-	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// serveSwitch ends the session and shows the sign-in page of the same
-// transaction again.
-func (s *Server) serveSwitch(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		refuseMethod(w, r, http.MethodPost)
-		return
-	}
+// switchUser ends the session and shows the sign-in page of the same transaction
+// again.
+func (s *Server) switchUser(w http.ResponseWriter, r *http.Request) error {
 	f, c, err := s.readLoginForm(w, r)
-	if err == nil {
-		if err = s.endSession(w, r); err == nil {
-			f.tx.Prompt = promptSelect
-			err = s.showLogin(w, r, f.tx, c, pages.Login{})
-		}
-	}
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	if err := s.endSession(w, r); err != nil {
+		return err
+	}
+	f.tx.Prompt = promptSelect
+	return s.showLogin(w, r, f.tx, c, pages.Login{})
 }
 
 // endSession signs the browser out.

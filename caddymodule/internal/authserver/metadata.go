@@ -86,10 +86,6 @@ type health struct {
 	Timestamp time.Time `json:"timestamp"`
 }
 
-func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	respond.JSON(w, http.StatusOK, health{"healthy", time.Now().UTC()})
 }

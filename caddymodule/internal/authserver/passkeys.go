@@ -33,24 +33,13 @@ func (s *Server) passkeyAddress(sealed string) string {
 	return pathPasskey + "?" + url.Values{paramContinue: {sealed}}.Encode()
 }
 
-// servePasskey asks for a passkey in place of the password, and takes it.
-func (s *Server) servePasskey(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		var tx *transaction
-		var c *client.Client
-		if tx, c, err = s.continued(r, r.URL.Query().Get(paramContinue)); err == nil {
-			err = s.showPasskey(w, r, tx, c, pages.Failed{})
-		}
-	case http.MethodPost:
-		err = s.takePasskey(w, r)
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
+// askPasskey asks for a passkey in place of the password.
+func (s *Server) askPasskey(w http.ResponseWriter, r *http.Request) error {
+	tx, c, err := s.continued(r, r.URL.Query().Get(paramContinue))
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	return s.showPasskey(w, r, tx, c, pages.Failed{})
 }
 
 // showPasskey shows the page with a new challenge, which travels in the
@@ -146,29 +135,16 @@ func (s *Server) proven(r *http.Request, tx *transaction, answer string) (login.
 	return login.Identity{}, unavailable(err)
 }
 
-// serveNewPasskey adds a passkey to an account.
-func (s *Server) serveNewPasskey(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		var current *session
-		current, err = s.localSession(r)
-		switch {
-		case err != nil:
-		case current == nil || time.Since(current.Since) > recentSignIn:
-			err = s.signInAgain(w, r, pathNewPasskey)
-		default:
-			tx := newTransaction(forAccount, s.cookies.ensureBrowser(w, r))
-			err = s.showNewPasskey(w, r, tx, current, pages.Failed{})
-		}
-	case http.MethodPost:
-		err = s.addPasskey(w, r)
-	default:
-		refuseMethod(w, r, http.MethodGet, http.MethodPost)
-	}
+// newPasskey shows where a passkey is added to an account.
+func (s *Server) newPasskey(w http.ResponseWriter, r *http.Request) error {
+	current, err := s.localSession(r)
 	if err != nil {
-		s.fail(w, r, err)
+		return err
 	}
+	if current == nil || time.Since(current.Since) > recentSignIn {
+		return s.signInAgain(w, r, pathNewPasskey)
+	}
+	return s.showNewPasskey(w, r, newTransaction(forAccount, s.cookies.ensureBrowser(w, r)), current, pages.Failed{})
 }
 
 func (s *Server) showNewPasskey(w http.ResponseWriter, r *http.Request, tx *transaction, current *session, failed pages.Failed) error {
@@ -235,17 +211,7 @@ func passkeyName(typed string) string {
 
 func passkeyID(id []byte) string { return base64.RawURLEncoding.EncodeToString(id) }
 
-// serveRemovePasskey takes a passkey away.
-func (s *Server) serveRemovePasskey(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		refuseMethod(w, r, http.MethodPost)
-		return
-	}
-	if err := s.removePasskey(w, r); err != nil {
-		s.fail(w, r, err)
-	}
-}
-
+// removePasskey takes a passkey away.
 func (s *Server) removePasskey(w http.ResponseWriter, r *http.Request) error {
 	f, current, err := s.factorForm(w, r, forAccount)
 	if err != nil {

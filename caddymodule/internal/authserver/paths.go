@@ -4,7 +4,35 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+)
+
+// Paths of the endpoints. They are at the root of the origin, because clients of
+// the first MCP revisions look for them there without any metadata.
+const (
+	pathAuthorize     = pages.PathAuthorize
+	pathLogin         = pages.PathLogin
+	pathCode          = pages.PathCode
+	pathPasskey       = pages.PathPasskey
+	pathLeave         = pathLogin + "/provider"
+	pathCallback      = "/callback"
+	pathSwitch        = pages.PathSwitch
+	pathLogout        = pages.PathLogout
+	pathAccount       = "/account"
+	pathRemove        = pathAccount + pages.RevokeSuffix
+	pathFactor        = pathAccount + pages.FactorSuffix
+	pathNewPasskey    = pathAccount + pages.PasskeySuffix
+	pathRemovePasskey = pathNewPasskey + pages.RemoveSuffix
+	pathDevice        = pages.PathDevice
+
+	pathToken               = "/token"
+	pathRegister            = "/register"
+	pathRevoke              = "/revoke"
+	pathIntrospect          = "/introspect"
+	pathDeviceAuthorization = "/device_authorization"
+	pathJWKS                = "/jwks"
+	pathHealth              = "/health"
 )
 
 // PathCallback is where providers send the browser back to.

@@ -35,17 +35,6 @@ type pending struct {
 	User *login.Identity `json:"u,omitempty"`
 }
 
-// serveLeave sends the browser to a provider.
-func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
-	if err := s.leave(w, r); err != nil {
-		s.fail(w, r, err)
-	}
-}
-
 // leave begins a sign-in at a provider. The page that led here has given the
 // browser its cookie, and everything that is needed later travels in the state,
 // sealed and bound to that cookie: whoever gets hold of the address of the
@@ -77,7 +66,6 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.unanswered(w, r, tx, c, l, err)
 	}
-	w.Header().Set("Referrer-Policy", "no-referrer")
 	seeOther(w, target)
 	return nil
 }
@@ -131,17 +119,7 @@ func (s *Server) unbelieved(l *Redirect, err error) error {
 	return e
 }
 
-// serveCallback is where providers send the browser back to.
-func (s *Server) serveCallback(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet { // HEAD would use the code up
-		refuseMethod(w, r, http.MethodGet)
-		return
-	}
-	if err := s.callback(w, r); err != nil {
-		s.fail(w, r, err)
-	}
-}
-
+// callback is where providers send the browser back to.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	p, err := queryParams(r)
 	if err != nil {

@@ -18,32 +18,20 @@ func (s *Server) managedAt(info *oauth.ClientInformation) *oauth.ClientInformati
 	return info
 }
 
-// registrationOf is the client configuration endpoint of a client (RFC 7592 section
-// 2). An id that no client can have is answered like that of a client who is gone.
-func (s *Server) registrationOf(id string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		switch r.Method {
-		case http.MethodOptions:
-			respond.Preflight(w, r, "*", http.MethodPut)
-			return
-		case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete:
-			respond.CORS(w, "*")
-		default:
-			respond.CORS(w, "*")
-			refuseMethod(w, r, http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions)
-			return
-		}
-		info, err := s.manageRegistration(w, r, id)
-		switch {
-		case err != nil:
-			s.challengeBearer(w, r, err)
-			s.refuse(w, r, err)
-		case info == nil:
-			w.Header().Set("Cache-Control", "no-store")
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			respond.JSON(w, http.StatusOK, s.managedAt(info))
-		}
+// serveRegistration is the client configuration endpoint of the client at the end
+// of the path (RFC 7592 section 2). An id that no client can have is answered like
+// that of a client who is gone.
+func (s *Server) serveRegistration(w http.ResponseWriter, r *http.Request, id string) {
+	info, err := s.manageRegistration(w, r, id)
+	switch {
+	case err != nil:
+		s.challengeBearer(w, r, err)
+		s.refuse(w, r, err)
+	case info == nil:
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		respond.JSON(w, http.StatusOK, s.managedAt(info))
 	}
 }
 

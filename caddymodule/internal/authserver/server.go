@@ -17,7 +17,6 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -207,9 +206,9 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 		return nil, err
 	}
 	s.metadata = s.buildMetadata()
-	s.routes = s.buildRoutes()
-	for path, endpoint := range s.routes {
-		s.routes[path] = withoutBody(endpoint)
+	s.routes = map[string]http.HandlerFunc{}
+	for _, e := range s.endpoints() {
+		s.routes[e.path] = s.guarded(e)
 	}
 	return s, nil
 }
@@ -229,129 +228,6 @@ func (a accessRevoker) Add(ctx context.Context, grantID string) error {
 // it can ever have.
 func (a accessRevoker) endClient(ctx context.Context, clientID string, until time.Time) error {
 	return a.revocations.AddClient(ctx, clientID, until, a.lifetime)
-}
-
-// Paths of the endpoints. They are at the root of the origin, because clients of
-// the first MCP revisions look for them there without any metadata.
-const (
-	pathAuthorize  = pages.PathAuthorize
-	pathLogin      = pages.PathLogin
-	pathLeave      = pathLogin + "/provider"
-	pathCallback   = "/callback"
-	pathSwitch     = pages.PathSwitch
-	pathLogout     = pages.PathLogout
-	pathAccount    = "/account"
-	pathRemove     = pathAccount + pages.RevokeSuffix
-	pathToken      = "/token"
-	pathRegister   = "/register"
-	pathRevoke     = "/revoke"
-	pathIntrospect = "/introspect"
-	pathJWKS       = "/jwks"
-	pathHealth     = "/health"
-	pathDevice     = pages.PathDevice
-
-	pathDeviceAuthorization = "/device_authorization"
-)
-
-// buildRoutes lists the endpoints. Each of them checks its methods itself.
-func (s *Server) buildRoutes() map[string]http.HandlerFunc {
-	routes := map[string]http.HandlerFunc{pathHealth: s.serveHealth}
-	if s.cfg.LandingPage {
-		routes["/"] = s.serveLanding
-	}
-	if !s.cfg.OAuth {
-		return routes
-	}
-	routes[pathJWKS] = open(s.serveJWKS, http.MethodGet)
-	routes[pathToken] = open(s.serveToken, http.MethodPost)
-	routes[pathRevoke] = open(s.serveRevoke, http.MethodPost)
-	if s.cfg.introspection() {
-		routes[pathIntrospect] = s.serveIntrospect
-	}
-	routes[pathRegister] = open(s.serveRegister, http.MethodPost)
-	routes[oauth.WellKnownServer] = open(s.serveMetadata, http.MethodGet)
-	routes[pathAuthorize] = s.serveNobody
-	if s.cfg.SignIn {
-		routes[pathAuthorize] = s.serveAuthorize
-		routes[pathLogin] = s.serveLogin
-		routes[pathSwitch] = s.serveSwitch
-		if len(s.cfg.Redirects) > 0 {
-			routes[pathLeave] = s.serveLeave
-			routes[pathCallback] = s.serveCallback
-		}
-		routes[pathLogout] = s.serveLogout
-		routes[pathAccount] = s.serveAccount
-		routes[pathRemove] = s.serveRemove
-		s.addFactorRoutes(routes)
-	}
-	if s.cfg.DeviceAuthorization {
-		routes[pathDeviceAuthorization] = open(s.serveDeviceAuthorization, http.MethodPost)
-		routes[pathDevice] = s.serveDevice
-	}
-	// Clients look for metadata with the resource's path inserted after the
-	// well-known part (RFC 8414 section 3.1) or appended before it.
-	for _, r := range s.cfg.Resources {
-		if r.Path != "" && r.Origin == s.cfg.Issuer {
-			routes[oauth.WellKnownServer+r.Path] = routes[oauth.WellKnownServer]
-			routes[r.Path+oauth.WellKnownServer] = routes[oauth.WellKnownServer]
-		}
-	}
-	return routes
-}
-
-// addFactorRoutes adds the endpoints that only local users need.
-func (s *Server) addFactorRoutes(routes map[string]http.HandlerFunc) {
-	if s.factors == nil {
-		return
-	}
-	routes[pathCode] = s.serveCode
-	routes[pathFactor] = s.serveFactor
-	if s.factors.HasPasskeys() {
-		routes[pathPasskey] = s.servePasskey
-		routes[pathNewPasskey] = s.serveNewPasskey
-		routes[pathRemovePasskey] = s.serveRemovePasskey
-	}
-}
-
-// open wraps an endpoint that browsers of any origin may call, without cookies.
-func open(next http.HandlerFunc, method string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodOptions:
-			respond.Preflight(w, r, "*")
-		case r.Method == method, method == http.MethodGet && r.Method == http.MethodHead:
-			respond.CORS(w, "*")
-			next(w, r)
-		default:
-			respond.CORS(w, "*")
-			refuseMethod(w, r, method, http.MethodOptions)
-		}
-	}
-}
-
-// withoutBody keeps requests that need no body from sending one.
-func withoutBody(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost && r.Method != http.MethodPut {
-			respond.CloseUnread(w, r)
-		}
-		next(w, r)
-	}
-}
-
-// refuseMethod answers a method that an endpoint does not have.
-func refuseMethod(w http.ResponseWriter, r *http.Request, methods ...string) {
-	respond.CloseUnread(w, r)
-	respond.MethodNotAllowed(w, methods...)
-}
-
-// Endpoint returns the handler of the endpoint at a cleaned path, if it is one.
-func (s *Server) Endpoint(path string) (http.HandlerFunc, bool) {
-	if id, ok := strings.CutPrefix(path, belowRegister); ok && s.cfg.OAuth {
-		return withoutBody(s.registrationOf(id)), true
-	}
-	h, ok := s.routes[path]
-	return h, ok
 }
 
 // Verifier checks the access tokens that the server issues.

@@ -89,11 +89,23 @@ func CORS(w http.ResponseWriter, origin string) {
 func Preflight(w http.ResponseWriter, r *http.Request, origin string, methods ...string) {
 	CORS(w, origin)
 	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", strings.Join(append([]string{allowMethods}, methods...), ", "))
+	h.Set("Access-Control-Allow-Methods", withMethods(methods))
 	h.Set("Access-Control-Allow-Headers", requestedHeaders(r))
 	h.Set("Access-Control-Max-Age", "7200")
 	h.Add("Vary", "Access-Control-Request-Headers")
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// withMethods adds those that are neither among the methods of MCP nor always
+// allowed.
+func withMethods(methods []string) string {
+	allowed := allowMethods
+	for _, m := range methods {
+		if m != http.MethodHead && !strings.Contains(allowed, m) {
+			allowed += ", " + m
+		}
+	}
+	return allowed
 }
 
 // requestedHeaders adds the Mcp-Param-* headers that a preflight names, at most

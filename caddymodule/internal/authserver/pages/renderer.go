@@ -237,6 +237,7 @@ func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string,
 		return fmt.Errorf("rendering the %s page: %w", page, err)
 	}
 	h := w.Header()
+	Protect(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", b.tag.String())
 	h.Set("Content-Length", strconv.Itoa(buf.Len()))
@@ -244,14 +245,9 @@ func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string,
 	if f.Script {
 		h.Set("Content-Security-Policy", r.script)
 	}
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
 	if f.Isolated {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
 	h.Add("Vary", "Accept-Language")
 	w.WriteHeader(status)
 	// The browser went away when this fails; nobody is left to be told.
