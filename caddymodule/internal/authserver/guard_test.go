@@ -83,7 +83,7 @@ func TestTheManualHasTheSameTable(t *testing.T) {
 	guards := everything(t).Guards()
 	maps.DeleteFunc(guards, func(path, _ string) bool { return strings.Contains(path, "/.well-known/") })
 	told := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| \\*\\*(\\w+)\\*\\*: ([^|]*)\\|").FindAllStringSubmatch(string(manual), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| \*\*(\w+)\*\*: ([^|]*)\|`).FindAllStringSubmatch(string(manual), -1) {
 		for _, path := range regexp.MustCompile("`(/[^`]*)`").FindAllStringSubmatch(row[2], -1) {
 			told[path[1]] = row[1]
 		}
