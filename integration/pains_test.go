@@ -96,7 +96,7 @@ func privateUseSchemes(t *testing.T, s *ground) {
 			t.Errorf("the app at %s is called at %s", uri, p.next)
 		}
 	}
-	s.wantRefusedRegistration(t, []string{"cursor://x/y", "javascript:alert(1)", "https://app.example/c"}, "redirect_uris[1]")
+	s.wantRefusedRegistration(t, []string{"cursor://x/y", "javascript://x/%0Aalert(1)", "https://app.example/c"}, "redirect_uris[1]")
 	s.wantRefusedRegistration(t, []string{"https://app.example/c", "cursor://x/y", "http://app.example/c"}, "redirect_uris[2]")
 }
 

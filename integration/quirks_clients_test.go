@@ -52,7 +52,7 @@ func cursorRegistersThreeKinds(t *testing.T, s *ground) {
 			t.Errorf("registered as %q, the app is called at %s", kind, p.next)
 		}
 	}
-	for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "vbscript:x", "blob:https://x.example/y", "about:blank"} {
+	for _, uri := range []string{"javascript:alert(1)", "javascript://x.example/%0Aalert(1)", "data:text/html,x", "file:///etc/passwd", "vbscript:x", "blob:https://x.example/y", "about:blank"} {
 		s.wantRefusedRegistration(t, append(slices.Clone(uris), uri), "redirect_uris[3]")
 	}
 }

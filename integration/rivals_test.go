@@ -51,7 +51,7 @@ func pkceIsOptional(t *testing.T, s *ground) {
 }
 
 func anyAddressRegisters(t *testing.T, s *ground) {
-	for _, uri := range []string{"javascript:alert(1)", "http://evil.example/callback", "data:text/html,x", "//evil.example/callback", "https://evil.example/#x", ""} {
+	for _, uri := range []string{"javascript:alert(1)", "javascript://x.example/%0Aalert(1)", "http://evil.example/callback", "data:text/html,x", "//evil.example/callback", "https://evil.example/#x", ""} {
 		s.wantRefusedRegistration(t, []string{uri}, "redirect_uris[0]")
 	}
 	s.wantRefusedRegistration(t, nil, "redirect_uris is missing")
