@@ -57,6 +57,9 @@ func consentIsBound(t *testing.T, s *ground) {
 		t.Error("a form that is sent twice makes two codes")
 	}
 
+	form := s.codeFor(t, v, good, change("good.example"))
+	wantStatus(t, "redeeming", s.postForm(t, "/token", with(form, "redirect_uri", "https://good.example/callback")), http.StatusOK)
+
 	// The same browser, still signed in, with another client of the same name.
 	next := v.get(s.authorizeURL(evil, change("evil.example")))
 	if next.next != "" || next.form("allow") == nil || !strings.Contains(next.body, "evil.example") {
@@ -69,9 +72,9 @@ func consentIsBound(t *testing.T, s *ground) {
 	if p := stolen.submit("allow", nil); p.status != http.StatusBadRequest || p.next != "" {
 		t.Errorf("the form works in another browser: %v, leading to %q", p, p.next)
 	}
-	form := url.Values{"decision": {"allow"}, "token": next.form("allow").fields["token"]}
+	answer := url.Values{"decision": {"allow"}, "token": next.form("allow").fields["token"]}
 	for _, site := range []string{"cross-site", "same-site"} {
-		req := newRequest(t, s.origin+"/authorize", strings.NewReader(form.Encode()))
+		req := newRequest(t, s.origin+"/authorize", strings.NewReader(answer.Encode()))
 		req.Header.Set("Content-Type", formType)
 		req.Header.Set("Sec-Fetch-Site", site)
 		if p := v.do(req); p.status != http.StatusForbidden || p.next != "" {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestStreamsAreNotHeldBack reads the first event of a stream while the upstream waits with the second: over each
@@ -101,9 +102,10 @@ func (s *eventStream) want(event string) {
 	}
 }
 
-// next reads the next event.
+// next reads the next event. A stream that is held back ends with an error.
 func (s *eventStream) next() string {
 	s.t.Helper()
+	defer time.AfterFunc(patience, s.cancel).Stop()
 	var got strings.Builder
 	for {
 		line, err := s.lines.ReadString('\n')
