@@ -27,6 +27,13 @@ func streamsComeAtOnce(t *testing.T, s *ground) {
 func upstreamKnowsTheCaller(t *testing.T, s *ground) {
 	gr := s.newGrant(t, nil)
 	s.wantCaller(t, gr, "X-Mcp-User", "forged", "X-Caller-Email", "forged", "x_mcp_user", "forged")
+
+	// Nothing overwrites the address of a caller who has none.
+	a := send(t, s.client, "POST", s.origin+"/mcp", toolsCall, "Authorization", "Bearer "+groundScript, "X-Caller-Email", "forged")
+	wantStatus(t, "a call of a script", a, http.StatusOK)
+	if got := s.rec.last(t).Header; got.Get("X-Mcp-User") != "bearer" || got.Get("X-Caller-Email") != "" {
+		t.Errorf("the upstream sees %q with the address %q", got.Get("X-Mcp-User"), got.Get("X-Caller-Email"))
+	}
 }
 
 // wantCaller sends a request with forged headers. The upstream has to see who is calling, and nothing that is forged.
