@@ -158,7 +158,7 @@ func (r *conformanceRun) results(t *testing.T) (out conformanceResults) {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for i := range checks {
-			checks[i].scenario = regexp.MustCompile(`-\d{4}-\d\d-\d\dT.*`).ReplaceAllString(filepath.Base(filepath.Dir(file)), "")
+			checks[i].scenario = regexp.MustCompile(`^(authorization-)?server-|-\d{4}-\d\d-\d\dT.*`).ReplaceAllString(filepath.Base(filepath.Dir(file)), "")
 		}
 		out = append(out, checks...)
 	}
