@@ -95,7 +95,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	if endpoint, ok := s.auth.Endpoint(path); ok {
-		endpoint(w, r)
+		serveTraced(w, r, path, endpoint)
 		return nil
 	}
 	if s.gate.Metadata(w, r, path) {
@@ -106,7 +106,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // pass lets a request through to the upstream if its token is good for the path.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, s *site, path string) error {
+	traced := traceCheck(r)
 	passed, refused := s.gate.Check(w, r, path)
+	traced.done(r, path, passed, refused)
 	if refused != nil {
 		h.logRefusal(r, refused)
 		return nil

@@ -48,6 +48,15 @@ func Owns(path string) bool {
 	return slices.Contains(Paths(), path) || strings.HasPrefix(path, belowRegister)
 }
 
+// Route is what the path of an endpoint is called where nobody shall learn of a
+// client.
+func Route(path string) string {
+	if strings.HasPrefix(path, belowRegister) {
+		return belowRegister + "{client_id}"
+	}
+	return path
+}
+
 // Paths are all paths that a server can answer, but for "/", well-known documents
 // and what lies below /register.
 func Paths() []string {

@@ -106,13 +106,13 @@ func (g *Gate) counted(r *http.Request, res *guarded) (*token.Claims, error) {
 		err = ErrOrigin
 	}
 	if !g.cfg.Omit {
-		g.cfg.Metrics.Checked(outcome(err), time.Since(begin))
+		g.cfg.Metrics.Checked(Outcome(err), time.Since(begin))
 	}
 	return claims, err
 }
 
-// outcome is what metrics call the reason for a refusal.
-func outcome(err error) metrics.Check {
+// Outcome is what metrics call the reason of a refusal, or nil.
+func Outcome(err error) metrics.Check {
 	if err == nil {
 		return metrics.CheckOK
 	}

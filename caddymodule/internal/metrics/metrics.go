@@ -31,6 +31,9 @@ var checkNames = [...]string{
 	CheckAudience: "audience", CheckScope: "scope", CheckOrigin: "origin", CheckUnavailable: "unavailable",
 }
 
+// String returns the value of the label.
+func (c Check) String() string { return checkNames[c] }
+
 // Who revoked a grant.
 const (
 	ByUser   = "user"
