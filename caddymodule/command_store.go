@@ -247,6 +247,7 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 		{"metadata documents", r.Documents, ""},
 		{"used assertions", r.Assertions, ""},
 		{"bearer tokens", r.APITokens, ""},
+		{"MCP sessions", r.MCPSessions, ""},
 		{"grants", r.Grants, ""},
 		{"users with factors", r.Factors, ""},
 		{"sessions", r.Sessions, ""},

@@ -175,6 +175,7 @@ func TestTheStateMovesByCommand(t *testing.T) {
   metadata documents  0
   used assertions     0
   bearer tokens       0
+  MCP sessions        0
   grants              0
   users with factors  0
   sessions            1
@@ -280,6 +281,7 @@ func TestTheCheckReportsDamage(t *testing.T) {
   metadata documents  0
   used assertions     0
   bearer tokens       0
+  MCP sessions        0
   grants              0
   users with factors  0
   sessions            1

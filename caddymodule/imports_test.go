@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"caddymodule": {
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/apitoken", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/policy", "caddymodule/internal/respond",
+		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/transfer", "caddymodule/internal/metrics", "caddymodule/internal/checkup",
 	},
 	"caddymodule/internal/checkup":           {"caddymodule/internal/oauth"},
@@ -58,14 +58,16 @@ var allowed = map[string][]string{
 	"caddymodule/internal/factor":            {"caddymodule/internal/seal", "caddymodule/store", "caddymodule/login"},
 	"caddymodule/internal/factor/factortest": {},
 	"caddymodule/internal/transfer": {
-		"caddymodule/internal/apitoken", "caddymodule/internal/client", "caddymodule/internal/factor", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
+		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/client", "caddymodule/internal/factor", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
 	},
 	"caddymodule/internal/policy":              {"caddymodule/internal/oauth"},
 	"caddymodule/internal/metrics":             {"caddymodule/store"},
 	"caddymodule/internal/metrics/metricstest": {"caddymodule/internal/metrics"},
+	"caddymodule/internal/mcpsession":          {"caddymodule/internal/bounded", "caddymodule/store"},
 	"caddymodule/internal/gate": {
-		"caddymodule/internal/oauth", "caddymodule/internal/policy", "caddymodule/internal/token", "caddymodule/internal/respond", "caddymodule/internal/metrics",
+		"caddymodule/internal/oauth", "caddymodule/internal/policy", "caddymodule/internal/token", "caddymodule/internal/mcpsession",
+		"caddymodule/internal/respond", "caddymodule/internal/metrics",
 	},
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {

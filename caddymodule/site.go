@@ -153,7 +153,7 @@ func (s *site) makeGate(st *state) {
 		Resources: s.resources, Policy: s.policy, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
-		Streams: s.issuer.streams, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
+		Streams: s.issuer.streams, Sessions: s.issuer.sessions, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
 	}
 	if s.takesAPITokens() {
 		cfg.APITokens = s.apiTokens

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -107,6 +108,7 @@ type issuerState struct {
 	authserver.State
 	verifier *token.Verifier
 	tokens   *apitoken.Tokens
+	sessions *mcpsession.Sessions
 	streams  *gate.Streams
 }
 
@@ -236,6 +238,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 		},
 		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
 		tokens:   tokens,
+		sessions: mcpsession.New(st.store, prefix, keys.Derive("MCP sessions"), st.log),
 		streams:  gate.NewStreams(),
 	}
 	revocations.Notify(is.streams.Close, func() { is.streams.CloseRefused(is.verifier.Revoked) })
@@ -243,6 +246,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	st.tasks.Go(func() { revocations.Follow(st.ctx) })
 	st.tasks.Go(func() { keys.Follow(st.ctx) })
 	st.tasks.Go(func() { tokens.Follow(st.ctx) })
+	st.tasks.Go(func() { is.sessions.Run(st.ctx) })
 	st.mu.Lock()
 	st.issuers[issuer] = is
 	st.mu.Unlock()

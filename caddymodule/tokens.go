@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -60,6 +61,8 @@ func (s *site) allScopes() oauth.Scopes {
 func newStaticToken(secret string, scopes oauth.Scopes) gate.StaticToken {
 	claims := &token.Claims{Scopes: scopes}
 	claims.Subject, claims.ClientID, claims.Scope = bearerSubject, bearerSubject, scopes.String()
+	sum := sha256.Sum256([]byte(secret))
+	claims.ID = base64.RawURLEncoding.EncodeToString(sum[:]) // tells the tokens apart
 	preparePlaceholders(claims)
 	return gate.NewStaticToken(secret, claims)
 }

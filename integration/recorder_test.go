@@ -36,6 +36,7 @@ type recorded struct {
 //
 //	/sse, …/sse        an event stream: an endpoint event at once, a second event when the test says so
 //	…/status/<code>    that status
+//	…/session/<id>     200 and that Mcp-Session-Id
 //	anything else      200 with a JSON body
 func startRecorder(t testing.TB) *recorder {
 	t.Helper()
@@ -56,6 +57,9 @@ func (rec *recorder) serve(w http.ResponseWriter, r *http.Request) {
 	rec.mu.Unlock()
 	var status int
 	_, rest, _ := strings.Cut(r.URL.Path, "/status/")
+	if _, session, ok := strings.Cut(r.URL.Path, "/session/"); ok {
+		w.Header().Set("Mcp-Session-Id", session)
+	}
 	switch _, err := fmt.Sscan(rest, &status); {
 	case strings.HasSuffix(r.URL.Path, "/sse"):
 		rec.stream(w, r)

@@ -207,9 +207,10 @@ func TestUpstreamGetsRequestAsItIs(t *testing.T) {
 	rec := startRecorder(t)
 	g := startGateway(t, gatewayConfig{site: forwardingSite(rec.address)})
 	gr := g.newGrant(t, nil)
+	wantStatus(t, "beginning a session", g.call(t, g.client, "/mcp/session/abc", gr.access), http.StatusOK)
 	odd := append([]byte(" {\"a\":1,\"a\":2}\r\n\x00\xff\xfe\u2028"), bytes.Repeat([]byte("x"), 300<<10)...)
 	kept := http.Header{
-		"Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"tools/call"},
+		"Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {"2025-11-25"}, "Mcp-Method": {"tools/call"},
 		"Mcp-Name": {"=?base64?eA==?="}, "Mcp-Param-Region": {"eu"}, "Mcp-Session-Id": {"abc"}, "Last-Event-Id": {"7"},
 		"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "X-Anything": {"a", "b"},
 		"Cookie": {"theirs=1; other=2"}, "Content-Encoding": {"identity"},

@@ -11,8 +11,9 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
-// Answer wraps the response to a request that was let through. It changes five
-// things and passes everything else on as it comes:
+// Answer wraps the response to a request that was let through. It notes which
+// sessions the upstream gives out, changes five things and passes everything else
+// on as it comes:
 //
 //   - a 401 of the upstream becomes a 502: the client's token was fine, and a
 //     401 would make it start signing in all over again
@@ -126,15 +127,32 @@ func (a *Answer) WriteHeader(status int) {
 		a.replace(upstreamEncoded)
 		return
 	}
+	a.noteSession(status)
 	if status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
 		a.watchStream()
-		prefix, ok := a.strippedPrefix()
-		if a.request.Method == http.MethodGet && (ok || a.sse) {
-			a.event = &endpointRewriter{prefix: prefix}
-			h.Del("Content-Length")
-		}
+		a.watchEndpoint()
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+// watchEndpoint has the first event of a stream looked at that may be one of the
+// HTTP+SSE transport. Those within a session of the newer one are not.
+func (a *Answer) watchEndpoint() {
+	if a.request.Method != http.MethodGet {
+		return
+	}
+	prefix, stripped := a.strippedPrefix()
+	e := &endpointRewriter{prefix: prefix, rewrites: stripped || a.sse}
+	if a.bindsSessions() && a.request.Header.Get(sessionHeader) == "" {
+		e.found = a.noteEndpoint
+	}
+	if !e.rewrites && e.found == nil {
+		return
+	}
+	a.event = e
+	if e.rewrites {
+		a.Header().Del("Content-Length")
+	}
 }
 
 // dropOwnCookies keeps the upstream from signing a browser in or out.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
@@ -23,6 +24,7 @@ var (
 	ErrAudience = token.ErrAudience
 	ErrScope    = errors.New("the token has no scope of the resource")
 	ErrOrigin   = errors.New("the Origin header is not allowed")
+	ErrSession  = errors.New("the MCP session is not the caller's")
 	ErrNoPath   = errors.New("no resource is at this path")
 )
 
@@ -69,7 +71,7 @@ type Refused struct {
 // Check decides about a request for a cleaned public path. It returns what the
 // request is let through with, or it has written the refusal and returns why.
 // Nothing about a request but its path and its token has a say in whether it
-// needs one.
+// needs one. It takes a session that does not count from the request.
 func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass, *Refused) {
 	if isPreflight(r) {
 		respond.CloseUnread(w, r)
@@ -90,20 +92,26 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 		return Pass{}, g.refuse(w, r, unauthorized(res.missing, err))
 	case errors.Is(err, ErrScope):
 		return Pass{}, g.refuseScope(w, r, res, claims)
-	case errors.Is(err, token.ErrUnavailable):
+	case errors.Is(err, token.ErrUnavailable), errors.Is(err, mcpsession.ErrUnavailable):
 		return Pass{}, g.unavailable(w, r, err)
+	case errors.Is(err, ErrSession):
+		return Pass{}, g.noSession(w, r, err)
 	case errors.Is(err, ErrOrigin):
 		return Pass{}, g.refuse(w, r, refusal{status: http.StatusForbidden, body: wrongOrigin, reason: err})
 	}
 	return Pass{}, g.refuse(w, r, unauthorized(res.invalid, err))
 }
 
-// counted checks the token and the origin of a request, and counts the outcome.
+// counted checks the token, the origin and the MCP session of a request, and
+// counts the outcome.
 func (g *Gate) counted(r *http.Request, res *guarded) (*token.Claims, error) {
 	begin := time.Now()
 	claims, err := g.authenticate(r, res)
 	if err == nil && !g.originAllowed(r.Header) {
 		err = ErrOrigin
+	}
+	if err == nil {
+		err = g.checkSession(r, res, claims)
 	}
 	if !g.cfg.Omit {
 		g.cfg.Metrics.Checked(Outcome(err), time.Since(begin))
@@ -122,7 +130,7 @@ func Outcome(err error) metrics.Check {
 	}{
 		{ErrMissing, metrics.CheckMissing}, {token.ErrExpired, metrics.CheckExpired}, {token.ErrRevoked, metrics.CheckRevoked},
 		{ErrAudience, metrics.CheckAudience}, {ErrScope, metrics.CheckScope}, {ErrOrigin, metrics.CheckOrigin},
-		{token.ErrUnavailable, metrics.CheckUnavailable},
+		{ErrSession, metrics.CheckSession}, {token.ErrUnavailable, metrics.CheckUnavailable}, {mcpsession.ErrUnavailable, metrics.CheckUnavailable},
 	} {
 		if errors.Is(err, o.reason) {
 			return o.check

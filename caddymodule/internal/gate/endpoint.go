@@ -15,10 +15,12 @@ const maxFirstEvent = 8 << 10
 // client will post, is made the public one. Everything after the first event is
 // passed on untouched, and so are comments before it.
 type endpointRewriter struct {
-	prefix string // that the proxy strips
-	held   []byte
-	passed int // bytes of comments that went out
-	done   bool
+	prefix   string               // that the proxy strips
+	rewrites bool                 // the address is made the public one
+	found    func(address string) // is told the address as it comes; nil for nobody
+	held     []byte
+	passed   int // bytes of comments that went out
+	done     bool
 }
 
 // feed takes the next bytes of the stream and returns those that can go out.
@@ -79,7 +81,8 @@ func onlyComments(block []byte) bool {
 	return true
 }
 
-// rewrite corrects the data line of an endpoint event, and nothing else.
+// rewrite corrects the data line of an endpoint event, and nothing else, unless it
+// is only to look at it.
 func (e *endpointRewriter) rewrite(event []byte) []byte {
 	lines := strings.SplitAfter(string(event), "\n")
 	isEndpoint := false
@@ -94,8 +97,15 @@ func (e *endpointRewriter) rewrite(event []byte) []byte {
 	for i, line := range lines {
 		bare := strings.TrimRight(line, "\r\n")
 		if value, ok := strings.CutPrefix(bare, "data:"); ok {
-			lines[i] = "data: " + e.publicPath(strings.TrimPrefix(value, " ")) + line[len(bare):]
+			value = strings.TrimPrefix(value, " ")
+			if e.found != nil {
+				e.found(value)
+			}
+			lines[i] = "data: " + e.publicPath(value) + line[len(bare):]
 		}
+	}
+	if !e.rewrites {
+		return event
 	}
 	return []byte(strings.Join(lines, ""))
 }

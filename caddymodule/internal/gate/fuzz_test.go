@@ -21,7 +21,11 @@ func FuzzEndpointRewriter(f *testing.F) {
 	f.Add("\n\n\n\ndata: x\nevent: endpoint\n\n", "/x", 4)
 	f.Fuzz(func(t *testing.T, stream, prefix string, size int) {
 		size = max(1, size)
-		whole, cut := rewriteAll(stream, prefix, len(stream)), rewriteAll(stream, prefix, size)
+		if seen := rewriteAll(&endpointRewriter{found: func(address string) { _ = sessionsOf(address) }}, stream, size); seen != stream {
+			t.Errorf("%q that is only looked at becomes %q", stream, seen)
+		}
+		whole := rewriteAll(&endpointRewriter{prefix: prefix, rewrites: true}, stream, len(stream))
+		cut := rewriteAll(&endpointRewriter{prefix: prefix, rewrites: true}, stream, size)
 		if whole != cut {
 			t.Errorf("in writes of %d bytes %q becomes %q, at once %q", size, stream, cut, whole)
 		}
@@ -31,8 +35,7 @@ func FuzzEndpointRewriter(f *testing.F) {
 	})
 }
 
-func rewriteAll(stream, prefix string, size int) string {
-	e := &endpointRewriter{prefix: prefix}
+func rewriteAll(e *endpointRewriter, stream string, size int) string {
 	var out strings.Builder
 	for rest := []byte(stream); len(rest) > 0; {
 		n := min(size, len(rest))
@@ -47,6 +50,27 @@ func rewriteAll(stream, prefix string, size int) string {
 		out.Write(e.rest())
 	}
 	return out.String()
+}
+
+// Whatever session a server finds in a query is one of those that are checked.
+func FuzzSessionsOf(f *testing.F) {
+	for _, q := range []string{"sessionId=1", "a=b&SESSION_ID=%31;sessionid=2", "session%49d=1", "sessionId[]=1", "sessionId&=&;", "%zz=1&sessionId=%zz"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		found := sessionsOf(raw)
+		values, _ := url.ParseQuery(raw)
+		for name, all := range values {
+			if !strings.EqualFold(name, "sessionId") && !strings.EqualFold(name, "session_id") {
+				continue
+			}
+			for _, value := range all {
+				if value != "" && !slices.Contains(found, value) {
+					t.Errorf("of %q a server takes %q, and %q are checked", raw, value, found)
+				}
+			}
+		}
+	})
 }
 
 // The upstream never finds a token under a name that it reads as access_token,

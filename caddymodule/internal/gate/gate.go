@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
@@ -68,6 +69,10 @@ type Config struct {
 
 	// Streams are the open event streams of the issuer; nil to let them be.
 	Streams *Streams
+
+	// Sessions are the sessions of MCP servers; nil to let everyone use them who
+	// knows their ids.
+	Sessions *mcpsession.Sessions
 
 	// Cookies are the names of the authorization server's cookies. They stay
 	// between it and the browser: the upstream neither gets nor sets them.

@@ -82,9 +82,13 @@ func (g *Gate) isStripped(name string) bool {
 		_, ok := g.stripped[name]
 		return ok
 	}
+	asked := name
 	name = normalName(name)
 	if _, ok := g.stripped[name]; ok {
 		return true
+	}
+	if name == sessionHeader {
+		return asked != name // only that spelling has been checked
 	}
 	for _, family := range strippedFamilies {
 		if strings.HasPrefix(name, family) {

@@ -23,12 +23,13 @@ const (
 	CheckAudience
 	CheckScope
 	CheckOrigin
+	CheckSession     // the MCP session is not the caller's
 	CheckUnavailable // nobody could tell whether the token is good
 )
 
 var checkNames = [...]string{
 	CheckOK: "ok", CheckMissing: "missing", CheckMalformed: "malformed", CheckExpired: "expired", CheckRevoked: "revoked",
-	CheckAudience: "audience", CheckScope: "scope", CheckOrigin: "origin", CheckUnavailable: "unavailable",
+	CheckAudience: "audience", CheckScope: "scope", CheckOrigin: "origin", CheckSession: "session", CheckUnavailable: "unavailable",
 }
 
 // String returns the value of the label.

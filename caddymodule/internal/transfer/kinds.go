@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
@@ -30,6 +31,9 @@ type Summary struct {
 
 	// APITokens are bearer tokens that were made by command.
 	APITokens int `json:"api_tokens"`
+
+	// MCPSessions say whose the sessions of MCP servers are.
+	MCPSessions int `json:"mcp_sessions"`
 
 	Grants   int `json:"grants"`
 	Devices  int `json:"devices"` // requests of devices
@@ -53,6 +57,7 @@ const (
 	kindDoc     kind = "document"
 	kindUsed    kind = "assertion"
 	kindToken   kind = "apitoken"
+	kindMCP     kind = "mcpsession"
 	kindGrant   kind = "grant"
 	kindDevice  kind = "device"
 	kindFactor  kind = "factor"
@@ -80,6 +85,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Assertions++
 	case kindToken:
 		s.APITokens++
+	case kindMCP:
+		s.MCPSessions++
 	case kindGrant:
 		s.Grants++
 	case kindDevice:
@@ -113,7 +120,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindGrant, kindDevice, kindFactor, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindMCP, kindGrant, kindDevice, kindFactor, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -138,7 +145,7 @@ type Checker struct {
 func (c Checker) record(key string, value []byte) error {
 	_, k, name := split(key)
 	var err error
-	known := 0
+	var known int
 	switch k {
 	case kindKeys:
 		known, err = token.RecordVersion, token.CheckKeys(key, value, c.Box)
@@ -152,6 +159,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = client.AssertionVersion, client.CheckAssertion(name, value)
 	case kindToken:
 		known, err = apitoken.RecordVersion, apitoken.CheckRecord(name, value)
+	case kindMCP:
+		known, err = mcpsession.RecordVersion, mcpsession.CheckRecord(name, value)
 	case kindGrant:
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
 	case kindDevice:
@@ -191,6 +200,8 @@ func advice(k kind, newer bool) string {
 		return "restore a backup, or make a new token of that name: this one is refused"
 	case k == kindDevice:
 		return "it does no harm: the device asks for a new code"
+	case k == kindMCP:
+		return "it does no harm: the client begins another session of MCP"
 	case k == kindSignIn:
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindAdded:
