@@ -25,8 +25,9 @@ var (
 // enrol sets an authenticator app up, and returns its key and the recovery codes.
 func (v *visitor) enrol() (key string, recovery []string) {
 	v.t.Helper()
-	p := v.get(v.g.origin + "/account").signIn()
-	if p = v.get(v.g.origin + "/account/factor"); keyOnPage.FindStringSubmatch(p.body) == nil {
+	v.get(v.g.origin + "/account").signIn()
+	p := v.get(v.g.origin + "/account/factor")
+	if keyOnPage.FindStringSubmatch(p.body) == nil {
 		v.t.Fatalf("the page %s has no key:\n%s", p, tail(p.body, 2000))
 	}
 	key = keyOnPage.FindStringSubmatch(p.body)[1]

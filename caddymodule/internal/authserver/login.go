@@ -74,6 +74,7 @@ func failedStatus(w http.ResponseWriter, f pages.Failed) int {
 	case pages.LoginBusy, pages.LoginOutage:
 		w.Header().Set("Retry-After", "2")
 		return http.StatusServiceUnavailable
+	case pages.WrongCredentials, pages.WrongCode, pages.WrongRecovery, pages.CodesLocked, pages.WrongPasskey:
 	}
 	// 401 would make some browsers ask for HTTP credentials.
 	return http.StatusForbidden
@@ -164,10 +165,10 @@ func (s *Server) afterLogin(w http.ResponseWriter, tx *transaction) error {
 // onward is the address at which a transaction goes on: with what it is for, or
 // with the sign-in page for who is not signed in.
 func (s *Server) onward(tx *transaction) (string, error) {
-	switch tx.Purpose {
-	case forAccount:
+	if tx.Purpose == forAccount {
 		return cmp.Or(tx.Then, pathAccount), nil
-	case forDevice:
+	}
+	if tx.Purpose == forDevice {
 		return s.continuation(pathDevice, tx)
 	}
 	return s.continuation(pathAuthorize, tx)

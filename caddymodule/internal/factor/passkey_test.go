@@ -110,11 +110,11 @@ func TestAnAnswerBelongsToItsChallengeAndItsUser(t *testing.T) {
 	for name, handle := range map[string]string{
 		"another user's": s.part("alice"), "nobody's": s.part("mallory"), "no": "", "a path as": "../" + s.part("bob"), "a name as": "bob",
 	} {
-		answer, err := bobs.GetAs(first.Options, []byte(handle))
+		lie, err := bobs.GetAs(first.Options, []byte(handle))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := s.Prove(t.Context(), first.Challenge, answer); !errors.Is(err, ErrDenied) {
+		if p, err := s.Prove(t.Context(), first.Challenge, lie); !errors.Is(err, ErrDenied) {
 			t.Errorf("in %s handle: %+v, %v", name, p, err)
 		}
 	}

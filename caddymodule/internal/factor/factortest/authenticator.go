@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/go-webauthn/webauthn/protocol/webauthncbor"
 )
@@ -35,6 +36,9 @@ type Authenticator struct {
 	count    uint32
 	passkeys []*passkey
 }
+
+// idLength is the length of credential IDs in bytes.
+const idLength = 16
 
 type passkey struct {
 	id, handle []byte
@@ -93,7 +97,7 @@ func (a *Authenticator) Create(opts []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &passkey{id: make([]byte, 16), handle: o.PublicKey.User.ID, key: key}
+	p := &passkey{id: make([]byte, idLength), handle: o.PublicKey.User.ID, key: key}
 	rand.Read(p.id)
 	a.passkeys = append(a.passkeys, p)
 	data, err := a.attestedData(p)
@@ -126,7 +130,7 @@ func (a *Authenticator) attestedData(p *passkey) ([]byte, error) {
 	}
 	data := a.data(attested)
 	data = append(data, make([]byte, 16)...) // the AAGUID of nobody
-	data = binary.BigEndian.AppendUint16(data, uint16(len(p.id)))
+	data = append(data, 0, idLength)         // two bytes
 	return append(append(data, p.id...), public...), nil
 }
 
@@ -161,7 +165,7 @@ func (a *Authenticator) GetAs(opts, handle []byte) ([]byte, error) {
 		return nil, err
 	}
 	clientHash := sha256.Sum256(client)
-	digest := sha256.Sum256(append(data[:len(data):len(data)], clientHash[:]...))
+	digest := sha256.Sum256(append(slices.Clip(data), clientHash[:]...))
 	signature, err := ecdsa.SignASN1(rand.Reader, p.key, digest[:])
 	if err != nil {
 		return nil, err
