@@ -118,7 +118,7 @@ func runCommand(t *testing.T, args ...string) (string, error) {
 		printed <- string(data)
 	}()
 	root := &cobra.Command{Use: "mcp-auth", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(tokenCommand(), userCommand(), keyCommand())
+	root.AddCommand(tokenCommand(), clientCommand(), grantCommand(), userCommand(), keyCommand())
 	root.SetArgs(args)
 	os.Stdout = w
 	err = root.ExecuteContext(t.Context())

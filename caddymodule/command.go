@@ -24,7 +24,9 @@ its admin endpoint, at '` + caddy.DefaultAdminListen + `' unless --address or --
 says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(checkCommand(), tokenCommand(), userCommand(), keyCommand(), storeCommand())
+			cmd.AddCommand(
+				checkCommand(), tokenCommand(), clientCommand(), grantCommand(), userCommand(), keyCommand(), storeCommand(),
+			)
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -105,7 +104,7 @@ func cmdTokenCreate(fl caddycmd.Flags) (int, error) {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	var made createdToken
-	if err := adminSend(fl, http.MethodPost, withIssuer(fl, adminTokensPath), wanted, &made); err != nil {
+	if err := adminSend(fl, http.MethodPost, adminPath(fl, adminTokensPath), wanted, &made); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
@@ -131,7 +130,7 @@ func expiry(text string, now time.Time) (time.Time, error) {
 // cmdTokenList is "caddy mcp-auth token list".
 func cmdTokenList(fl caddycmd.Flags) (int, error) {
 	var issuers []issuerTokens
-	if err := adminGet(fl, withIssuer(fl, adminTokensPath), &issuers); err != nil {
+	if err := adminGet(fl, adminPath(fl, adminTokensPath), &issuers); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
@@ -155,18 +154,10 @@ func cmdTokenRevoke(fl caddycmd.Flags) (int, error) {
 	if err := apitoken.CheckName(fl.Arg(0)); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
-	if err := adminSend(fl, http.MethodDelete, withIssuer(fl, adminTokensPath+"/"+fl.Arg(0)), nil, nil); err != nil {
+	if err := adminSend(fl, http.MethodDelete, adminPath(fl, adminTokensPath+"/"+fl.Arg(0)), nil, nil); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	return caddy.ExitCodeSuccess, nil
-}
-
-// withIssuer adds the flag --issuer to a path of the admin endpoint.
-func withIssuer(fl caddycmd.Flags, path string) string {
-	if issuer := fl.String("issuer"); issuer != "" {
-		path += "?" + url.Values{"issuer": {issuer}}.Encode()
-	}
-	return path
 }
 
 // describeUse says what a token is good for.

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -11,7 +10,46 @@ import (
 )
 
 func userCommand() *cobra.Command {
-	user := &cobra.Command{Use: "user", Short: "Manages the users of the configuration"}
+	cmd := &cobra.Command{Use: "user", Short: "Manages people and their sessions"}
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "Lists the users of the configuration, and all who are signed in or have connected something",
+		Args:  cobra.NoArgs,
+		RunE:  caddycmd.WrapCommandFuncForCobra(cmdUserList),
+	}
+	listFlags(list)
+	add := &cobra.Command{
+		Use:   "add <name> [<email>]",
+		Short: "Asks for a password and prints the line that lets a user sign in",
+		Long: `
+Asks for a password on the terminal, or reads it from the standard input, and prints
+the line 'user' for the configuration. It changes nothing by itself.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: caddycmd.WrapCommandFuncForCobra(cmdUserAdd),
+	}
+	cmd.AddCommand(list, signOutCommand(), add, resetFactorsCommand())
+	return cmd
+}
+
+func signOutCommand() *cobra.Command {
+	signOut := &cobra.Command{
+		Use:   "sign-out <user>",
+		Short: "Signs a user out in all browsers",
+		Long: `
+Signs a user out in all browsers. What the user has connected goes on, unless
+--revoke is given: then all of that ends as well, at once and on all nodes.
+
+The user is named as 'user list' does it: by the name of a local user, or by the
+name of a login, a colon, and what identifies the user there.`,
+		Args: cobra.ExactArgs(1),
+		RunE: caddycmd.WrapCommandFuncForCobra(cmdUserSignOut),
+	}
+	signOut.Flags().Bool("revoke", false, "End what the user has allowed clients as well")
+	manageFlags(signOut)
+	return signOut
+}
+
+func resetFactorsCommand() *cobra.Command {
 	reset := &cobra.Command{
 		Use:   "reset-factors <name>",
 		Short: "Takes the second factor and the passkeys of a user away",
@@ -25,18 +63,56 @@ are signed in stay so.`,
 	}
 	reset.Flags().String("issuer", "", "The issuer whose user is meant, if there are several (default: all)")
 	adminFlags(reset)
-	user.AddCommand(reset)
-	return user
+	return reset
+}
+
+// cmdUserList is "caddy mcp-auth user list".
+func cmdUserList(fl caddycmd.Flags) (int, error) {
+	var issuers []issuerUsers
+	if err := adminGet(fl, listPath(fl, adminUsersPath), &issuers); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	if fl.Bool("json") {
+		return caddy.ExitCodeSuccess, printJSON(issuers)
+	}
+	for _, issuer := range issuers {
+		var rows [][]string
+		for _, u := range issuer.Users {
+			rows = append(rows, []string{u.User, u.Name, fmt.Sprint(u.Sessions), fmt.Sprint(u.Grants), shownTime(u.LastUsed)})
+		}
+		if err := printTable(issuer.Issuer, "USER,NAME,SESSIONS,GRANTS,LAST SEEN", rows, issuer.LeftOut); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+	}
+	return caddy.ExitCodeSuccess, nil
+}
+
+// cmdUserSignOut is "caddy mcp-auth user sign-out".
+func cmdUserSignOut(fl caddycmd.Flags) (int, error) {
+	revoke := ""
+	if fl.Bool("revoke") {
+		revoke = "true"
+	}
+	var out signedOut
+	path := adminPath(fl, adminSignOutPath, "user", fl.Arg(0), "revoke", revoke)
+	if err := adminSend(fl, http.MethodPost, path, nil, &out); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	if fl.Bool("json") {
+		return caddy.ExitCodeSuccess, printJSON(out)
+	}
+	fmt.Printf("Ended %s of %s", plural(out.Sessions, "session"), shown(out.User))
+	if revoke != "" {
+		fmt.Printf(", and %s", plural(out.Grants, "grant"))
+	}
+	fmt.Println(".")
+	return caddy.ExitCodeSuccess, nil
 }
 
 // cmdResetFactors is "caddy mcp-auth user reset-factors".
 func cmdResetFactors(fl caddycmd.Flags) (int, error) {
-	query := url.Values{"user": {fl.Arg(0)}}
-	if issuer := fl.String("issuer"); issuer != "" {
-		query.Set("issuer", issuer)
-	}
 	var reset []resetUser
-	if err := adminRequest(fl, http.MethodPost, adminResetPath+"?"+query.Encode(), &reset); err != nil {
+	if err := adminRequest(fl, http.MethodPost, adminPath(fl, adminResetPath, "user", fl.Arg(0)), &reset); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {

@@ -3,9 +3,8 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"net/url"
 
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 )
 
 // checkJWKSURI accepts an https address. Unlike those of strangers it may be in a
@@ -21,10 +20,8 @@ func (c Client) checkJWKSURI() error {
 	if hasPlaceholder(c.JWKSURI) {
 		return nil
 	}
-	u, err := url.Parse(c.JWKSURI)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" || oauth.CheckRedirectURI(c.JWKSURI) != nil {
-		return fmt.Errorf("'%s' is no https address of a set of keys. Write, for example: "+
-			"jwks_uri https://app.example.com/jwks.json", c.JWKSURI)
+	if err := client.CheckJWKSURI(c.JWKSURI); err != nil {
+		return fmt.Errorf("'%s' %w. Write, for example: jwks_uri https://app.example.com/jwks.json", c.JWKSURI, err)
 	}
 	return nil
 }
@@ -34,12 +31,10 @@ func (c Client) grants() []string {
 	switch {
 	case len(c.GrantTypes) > 0:
 		return c.GrantTypes
-	case len(c.RedirectURIs) > 0:
-		return []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken}
-	case len(c.Introspect) > 0:
+	case len(c.RedirectURIs) == 0 && len(c.Introspect) > 0:
 		return nil
 	}
-	return []string{oauth.GrantClientCredentials}
+	return client.DefaultGrantTypes(c.RedirectURIs)
 }
 
 // checkDocumentHost accepts a host, and on and off when they are alone.

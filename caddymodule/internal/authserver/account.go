@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -39,7 +40,7 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, tx *transac
 	view.User = current.User.Display()
 	listed := map[consentKey]int{} // the entries of apps that are remembered
 	for _, g := range grants {
-		c, err := s.recall(r, g)
+		c, err := s.recall(r.Context(), g)
 		if err != nil {
 			return err
 		}
@@ -77,8 +78,8 @@ func merged(entry, further pages.App) pages.App {
 
 // recall finds the client of a grant. One whose registration has lapsed is still
 // listed, by its id, so that it can be removed.
-func (s *Server) recall(r *http.Request, g *grant.Grant) (*client.Client, error) {
-	c, err := s.clients.Recall(r.Context(), g.ClientID)
+func (s *Server) recall(ctx context.Context, g *grant.Grant) (*client.Client, error) {
+	c, err := s.clients.Recall(ctx, g.ClientID)
 	if errors.Is(err, client.ErrUnknown) {
 		return &client.Client{ID: g.ClientID, Kind: client.Registered}, nil
 	}
@@ -137,35 +138,41 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 	return s.showAccount(w, r, f.tx, current, pages.Account{Removed: removed})
 }
 
-// removeApp ends a grant and, so that the consent is not remembered, the others of
-// the same entry. What is gone already is what was asked for.
+// removeApp takes the access of an app away. What is gone already is what was asked
+// for.
 func (s *Server) removeApp(r *http.Request, current *session, id string) (*pages.Client, error) {
-	g, err := s.grants.RevokeFor(r.Context(), current.User.Subject, id)
+	g, c, _, err := s.endApp(r.Context(), current.User.Subject, id, metrics.ByUser)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if g.Revoked.IsZero() {
-		s.cfg.Metrics.Revoked(metrics.ByUser, 1)
-	}
 	s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
-	c, err := s.recall(r, g)
-	if err != nil {
-		return nil, err
-	}
-	if s.remembers(c, g.Code.RedirectURI) {
-		others, err := s.grants.RevokeAllFor(r.Context(), current.User.Subject, func(other *grant.Grant) bool {
-			return consentKeyOf(other) == consentKeyOf(g)
-		})
-		s.cfg.Metrics.Revoked(metrics.ByUser, others)
-		if err != nil {
-			return nil, err
-		}
-	}
 	view := s.clientView(c, g.Code.RedirectURI)
 	return &view, nil
+}
+
+// endApp ends a grant of a user and, so that the consent is not remembered, the
+// others of the same entry. It returns the grant as it was, its client, and how many
+// have ended.
+func (s *Server) endApp(ctx context.Context, subject, id, by string) (*grant.Grant, *client.Client, int, error) {
+	g, err := s.grants.RevokeFor(ctx, subject, id)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	ended := 0
+	if g.Revoked.IsZero() {
+		ended = 1
+	}
+	c, err := s.recall(ctx, g)
+	if err == nil && s.remembers(c, g.Code.RedirectURI) {
+		var others int
+		others, err = s.grants.RevokeAllFor(ctx, subject, func(other *grant.Grant) bool { return consentKeyOf(other) == consentKeyOf(g) })
+		ended += others
+	}
+	s.cfg.Metrics.Revoked(by, ended)
+	return g, c, ended, err
 }
 
 // toAccount leads a GET of the sign-out, such as a bookmark, to the account page:

@@ -87,7 +87,12 @@ func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*i
 
 // issueForClient lets a confidential client act for itself (RFC 6749 section
 // 4.4). There is no refresh token: the client can ask again.
-func issueForClient(_ context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+func issueForClient(ctx context.Context, s *Server, req *tokenRequest) (*issuance, error) {
+	if s.isUser(ctx, req.client.ID) {
+		// The user may have come after a client that is in the store. The subject
+		// of its tokens would be the user's (RFC 9068 section 5).
+		return nil, oauth.UnauthorizedClient("this client has the name of a user; ask whoever runs this server to remove one of them")
+	}
 	target, scopes, err := s.wanted(req)
 	if err != nil {
 		return nil, err

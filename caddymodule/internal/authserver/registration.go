@@ -80,7 +80,7 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id,
 	if err != nil {
 		return nil, err
 	}
-	if err := update.Normalize(); err != nil {
+	if err := update.Normalize(s.furtherGrantTypes()...); err != nil {
 		return nil, err
 	}
 	info, err := s.clients.Replace(r.Context(), id, token, update)

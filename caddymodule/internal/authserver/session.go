@@ -128,7 +128,7 @@ func (s *sessions) endAll(ctx context.Context, subject, but string) (int, error)
 // for operators. What cannot be read is no session. An error ends the sequence.
 func (s *sessions) all(ctx context.Context) iter.Seq2[*session, error] {
 	return func(yield func(*session, error) bool) {
-		for key, err := range s.store.Keys(ctx, s.prefix) {
+		for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.prefix)) {
 			if err != nil {
 				yield(nil, err)
 				return

@@ -185,13 +185,13 @@ func (a *Addition) checkGrantTypes() error {
 		}
 	}
 	if slices.Equal(a.GrantTypes, []string{oauth.GrantRefreshToken}) {
-		return badAddition("the grant type refresh_token needs authorization_code beside it")
+		return badAddition("the grant type refresh_token needs another one beside it")
 	}
 	return nil
 }
 
 // offered are the grant types that operators can give to a client.
-var offered = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials}
+var offered = []string{oauth.GrantAuthorizationCode, oauth.GrantRefreshToken, oauth.GrantClientCredentials, oauth.GrantDeviceCode}
 
 // Add makes a client of the operator's. The secret is "" for a client without one;
 // it is kept as a hash only. The error is an AdditionError or ErrExists, or the

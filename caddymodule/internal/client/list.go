@@ -16,8 +16,8 @@ import (
 // All yields every client that the server knows: those of the configuration, those
 // that were added or registered, and those whose metadata document is kept. It
 // reads all of their records, so it is for operators. A record that cannot be read
-// is left out, with a line in the log. A client may come up again; the loop may
-// call the store. An error ends the sequence.
+// is left out, with a line in the log. The loop may call the store. An error ends the
+// sequence.
 func (d *Directory) All(ctx context.Context) iter.Seq2[*Client, error] {
 	return func(yield func(*Client, error) bool) {
 		for _, c := range d.cfg.Configured {
@@ -31,7 +31,7 @@ func (d *Directory) All(ctx context.Context) iter.Seq2[*Client, error] {
 		}{
 			{d.added, readAdded}, {d.prefix, readRegistered}, {d.documents, readCopy},
 		} {
-			for e, err := range d.store.List(ctx, folder.prefix) {
+			for e, err := range store.UniqueEntries(d.store.List(ctx, folder.prefix)) {
 				if err != nil {
 					yield(nil, err)
 					return

@@ -11,11 +11,10 @@ import (
 
 // All yields every active grant, in no particular order. It reads all records, so
 // it is for operators; what cannot be read is left out, since the check of a store
-// tells of that. A grant may come up again; the loop may call the service. An error
-// ends the sequence.
+// tells of that. The loop may call the service. An error ends the sequence.
 func (s *Service) All(ctx context.Context) iter.Seq2[*Grant, error] {
 	return func(yield func(*Grant, error) bool) {
-		for key, err := range s.store.Keys(ctx, s.prefix) {
+		for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.prefix)) {
 			var r store.Record
 			if err == nil {
 				r, err = s.store.Get(ctx, key)
@@ -54,7 +53,7 @@ func (s *Service) Find(ctx context.Context, id string) (*Grant, error) {
 func (s *Service) RevokeClient(ctx context.Context, clientID string) (int, error) {
 	n := 0
 	var unreadable error
-	for key, err := range s.store.Keys(ctx, s.prefix) {
+	for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.prefix)) {
 		var r store.Record
 		if err == nil {
 			r, err = s.store.Get(ctx, key)

@@ -117,14 +117,17 @@ func (r *Revocations) RefusesClient(clientID string, issued int64) bool {
 	return ok && issued <= until.(int64)
 }
 
-// RemovedUntil returns the last moment of the tokens of a client that are refused
+// endOfTime is the end of the year 9999, for entries that refuse everything.
+const endOfTime = 253_402_300_799
+
+// RemovedUntil returns the last second of the tokens of a client that are refused
 // because it was removed, if there is one.
 func (r *Revocations) RemovedUntil(clientID string) (time.Time, bool) {
 	until, ok := r.set.Get(removalName(clientID))
 	if !ok {
 		return time.Time{}, false
 	}
-	return time.Unix(until.(int64), 0), true
+	return time.Unix(min(until.(int64), endOfTime), 0), true
 }
 
 // verified is a token in the cache of a verifier. All that is looked at for each

@@ -123,6 +123,9 @@ func TestAnIDThatComesBackGetsTokensAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
+		if got, removed := a.revocations.RemovedUntil("robot"); !removed || got.Before(time.Now().AddDate(100, 0, 0)) {
+			t.Errorf("after a removal for good: until %v, %v", got, removed)
+		}
 		newest := a.mintFor(t, "robot", "grant4")
 		for name, n := range map[string]*node{"here": a, "on the other node": b, "after a restart": newNode(t, s)} {
 			n.wantVerdict(t, name+", after a removal for good", newest, token.ErrRevoked)
