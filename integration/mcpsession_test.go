@@ -19,7 +19,7 @@ func inSession(t testing.TB, g *gateway, method, path, token, session string) *a
 // begin makes the recorder give a session to whoever has the token.
 func begin(t testing.TB, g *gateway, token, session string) {
 	t.Helper()
-	a := inSession(t, g, "POST", "/mcp/session/"+session, token, "")
+	a := send(t, g.client, "POST", g.origin+"/mcp", toolsCall, "Authorization", "Bearer "+token, beginSession, session)
 	if wantStatus(t, "beginning a session", a, http.StatusOK); a.header.Get("Mcp-Session-Id") != session {
 		t.Errorf("the client gets the session %q", a.header.Get("Mcp-Session-Id"))
 	}

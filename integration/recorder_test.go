@@ -32,11 +32,13 @@ type recorded struct {
 	Body                 []byte
 }
 
+// beginSession is a header of requests that names the session to begin.
+const beginSession = "X-Begin-Session"
+
 // startRecorder runs a recorder for the time of a test.
 //
 //	/sse, …/sse        an event stream: an endpoint event at once, a second event when the test says so
 //	…/status/<code>    that status
-//	…/session/<id>     200 and that Mcp-Session-Id
 //	anything else      200 with a JSON body
 func startRecorder(t testing.TB) *recorder {
 	t.Helper()
@@ -57,7 +59,7 @@ func (rec *recorder) serve(w http.ResponseWriter, r *http.Request) {
 	rec.mu.Unlock()
 	var status int
 	_, rest, _ := strings.Cut(r.URL.Path, "/status/")
-	if _, session, ok := strings.Cut(r.URL.Path, "/session/"); ok {
+	if session := r.Header.Get(beginSession); session != "" {
 		w.Header().Set("Mcp-Session-Id", session)
 	}
 	switch _, err := fmt.Sscan(rest, &status); {

@@ -207,7 +207,7 @@ func TestUpstreamGetsRequestAsItIs(t *testing.T) {
 	rec := startRecorder(t)
 	g := startGateway(t, gatewayConfig{site: forwardingSite(rec.address)})
 	gr := g.newGrant(t, nil)
-	wantStatus(t, "beginning a session", g.call(t, g.client, "/mcp/session/abc", gr.access), http.StatusOK)
+	begin(t, g, gr.access, "abc")
 	odd := append([]byte(" {\"a\":1,\"a\":2}\r\n\x00\xff\xfe\u2028"), bytes.Repeat([]byte("x"), 300<<10)...)
 	kept := http.Header{
 		"Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {"2025-11-25"}, "Mcp-Method": {"tools/call"},
