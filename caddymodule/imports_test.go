@@ -48,8 +48,10 @@ var allowed = map[string][]string{
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/feed", "caddymodule/store",
 	},
 	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
+	"caddymodule/internal/jwks":     {},
 	"caddymodule/internal/external": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
+		"caddymodule/internal/jwks",
 	},
 	"caddymodule/internal/client": {
 		"caddymodule/internal/oauth", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",

@@ -11,8 +11,10 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/outbound"
 )
 
@@ -22,21 +24,43 @@ type discovered struct {
 	stale   time.Time
 }
 
-// address is where the keys of the issuer are.
-func (k *keys) address(ctx context.Context) (string, error) {
-	if k.jwksURI != "" {
-		return k.jwksURI, nil
+// place is where the keys of an issuer are.
+type place struct {
+	issuer  string
+	jwksURI string // of the configuration; "" to look into the metadata
+	fetcher *outbound.Fetcher
+	found   atomic.Pointer[discovered]
+}
+
+// fetch fetches the keys.
+func (p *place) fetch(ctx context.Context) ([]jwks.Key, time.Duration, error) {
+	address, err := p.address(ctx)
+	if err != nil {
+		return nil, 0, err
 	}
-	last := k.found.Load()
+	doc, err := p.fetcher.Get(ctx, outbound.Anywhere, address, func(body []byte) (any, error) { return jwks.Parse(body) })
+	if err != nil {
+		p.found.Store(nil) // the keys may have moved
+		return nil, 0, fmt.Errorf("the keys at %s: %w", address, err)
+	}
+	return doc.Value.([]jwks.Key), doc.Fresh, nil
+}
+
+// address is the address of the keys.
+func (p *place) address(ctx context.Context) (string, error) {
+	if p.jwksURI != "" {
+		return p.jwksURI, nil
+	}
+	last := p.found.Load()
 	if last != nil && time.Now().Before(last.stale) {
 		return last.jwksURI, nil
 	}
 	var reasons []error
-	for _, address := range metadataAddresses(k.issuer) {
-		doc, err := k.fetcher.Get(ctx, outbound.Anywhere, address, func(body []byte) (any, error) { return parseMetadata(body, k.issuer) })
+	for _, address := range metadataAddresses(p.issuer) {
+		doc, err := p.fetcher.Get(ctx, outbound.Anywhere, address, func(body []byte) (any, error) { return parseMetadata(body, p.issuer) })
 		if err == nil {
 			now := &discovered{jwksURI: doc.Value.(string), stale: time.Now().Add(doc.Fresh)}
-			k.found.Store(now)
+			p.found.Store(now)
 			return now.jwksURI, nil
 		}
 		reasons = append(reasons, fmt.Errorf("the metadata at %s: %w", address, err))

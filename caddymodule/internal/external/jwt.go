@@ -5,11 +5,14 @@ package external
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks"
 )
 
 // algorithms are those that a token may be signed with. The list is fixed and
@@ -67,38 +70,12 @@ func (v *Verifier) checkJWT(ctx context.Context, raw string, now time.Time) (*ve
 		return nil, err
 	}
 	good.claims.Expires, good.claims.IssuedAt = expires, issued
-	good.generation, err = from.keys.checkSignature(ctx, signed, now)
-	return good, err
-}
-
-// checkSignature checks the signature, and returns which keys did. Where none
-// fits, the issuer may have a new one, so it is asked once more.
-func (k *keys) checkSignature(ctx context.Context, signed *jose.JSONWebSignature, now time.Time) (uint64, error) {
-	header := signed.Signatures[0].Protected
-	set, err := k.current(ctx, now)
-	if err != nil {
-		return 0, err
+	good.generation, err = from.keys.Verify(ctx, signed, now)
+	switch {
+	case errors.Is(err, jwks.ErrUnavailable):
+		return nil, unavailable(err)
+	case err != nil:
+		return nil, malformed("%v", err)
 	}
-	fit := set.fit(header)
-	if verifies(signed, fit) {
-		return set.generation, nil
-	}
-	if len(fit) > 0 && header.KeyID != "" {
-		return 0, malformed("its signature is wrong")
-	}
-	fits := func(set *keySet) bool { return verifies(signed, set.fit(header)) }
-	if set, err = k.since(ctx, now, fits); err != nil {
-		return 0, err
-	}
-	if !fits(set) {
-		return 0, malformed("no key of the issuer has made its signature")
-	}
-	return set.generation, nil
-}
-
-func verifies(signed *jose.JSONWebSignature, keys []publicKey) bool {
-	return slices.ContainsFunc(keys, func(key publicKey) bool {
-		_, err := signed.Verify(key.Key)
-		return err == nil
-	})
+	return good, nil
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/outbound"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -41,21 +42,22 @@ type Directory struct {
 	log     *zap.Logger
 
 	mu   sync.Mutex
-	keys map[string]*keys
+	keys map[string]*jwks.Cache
 }
 
 // NewDirectory returns an empty directory.
 func NewDirectory(log *zap.Logger) *Directory {
-	return &Directory{fetcher: outbound.New(), log: log, keys: map[string]*keys{}}
+	return &Directory{fetcher: outbound.New(), log: log, keys: map[string]*jwks.Cache{}}
 }
 
 // of returns the keys of an issuer.
-func (d *Directory) of(s Server) *keys {
+func (d *Directory) of(s Server) *jwks.Cache {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	id := s.Issuer + " " + s.JWKSURI
 	if d.keys[id] == nil {
-		d.keys[id] = newKeys(s.Issuer, s.JWKSURI, d.fetcher, d.log)
+		from := &place{issuer: s.Issuer, jwksURI: s.JWKSURI, fetcher: d.fetcher}
+		d.keys[id] = jwks.NewCache(s.Issuer, from.fetch, d.log)
 	}
 	return d.keys[id]
 }
@@ -72,7 +74,7 @@ type Verifier struct {
 // server is an authorization server with what checking its tokens needs.
 type server struct {
 	Server
-	keys *keys
+	keys *jwks.Cache
 }
 
 // verified is a token that is known to be good as long as its key is.
@@ -103,6 +105,9 @@ func New(d *Directory, servers []Server, prepare func(*token.Claims)) *Verifier 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", token.ErrMalformed, fmt.Sprintf(format, args...))
 }
+
+// unavailable is the error for a token that nobody can tell the worth of.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", token.ErrUnavailable, err) }
 
 // VerifyFor returns the claims of a token that is well-formed, signed by a key of
 // one of the issuers, not expired and made for one of the audiences: those of the
@@ -138,7 +143,7 @@ func (v *Verifier) known(raw string, now time.Time) (*verified, error) {
 	if now.Unix() >= good.claims.Expires {
 		return nil, token.ErrExpired
 	}
-	if generation, ok := good.server.keys.generation(now); !ok || generation != good.generation {
+	if generation, ok := good.server.keys.Generation(now); !ok || generation != good.generation {
 		return nil, nil
 	}
 	return good, nil

@@ -1,6 +1,6 @@
 // This file implements the public keys of an issuer: RFC 7517 (JSON Web Key).
 
-package external
+package jwks
 
 import (
 	"crypto"
@@ -22,15 +22,15 @@ const (
 	maxRSABits = 8192
 )
 
-// publicKey is a key with what tells it from others.
-type publicKey struct {
+// Key is a public key with what tells it from others.
+type Key struct {
 	jose.JSONWebKey
 	print string
 }
 
 // keySet are the keys that an issuer had at a moment.
 type keySet struct {
-	keys  []publicKey
+	keys  []Key
 	asked time.Time // when they were asked for
 	stale time.Time // when they have to be fetched again
 	end   time.Time // after which they are good for nothing
@@ -40,9 +40,9 @@ type keySet struct {
 	generation uint64
 }
 
-// parseKeys reads a set of public keys (section 5). Keys of kinds that are not
-// known, keys for encryption and secret ones are left out.
-func parseKeys(data []byte) ([]publicKey, error) {
+// Parse reads a set of public keys (section 5). Keys of kinds that are not known,
+// keys for encryption and secret ones are left out.
+func Parse(data []byte) ([]Key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -52,9 +52,9 @@ func parseKeys(data []byte) ([]publicKey, error) {
 	if len(set.Keys) > maxKeys {
 		return nil, fmt.Errorf("there are more than %d keys", maxKeys)
 	}
-	var out []publicKey
+	var out []Key
 	for _, raw := range set.Keys {
-		var key publicKey
+		var key Key
 		if json.Unmarshal(raw, &key.JSONWebKey) != nil || !key.Valid() || !key.IsPublic() || key.Use != "" && key.Use != "sig" {
 			continue
 		}
@@ -76,8 +76,8 @@ func parseKeys(data []byte) ([]publicKey, error) {
 }
 
 // fit are the keys that a signature with the header may have been made with.
-func (s *keySet) fit(header jose.Header) []publicKey {
-	var out []publicKey
+func (s *keySet) fit(header jose.Header) []Key {
+	var out []Key
 	for _, key := range s.keys {
 		named := header.KeyID == "" || key.KeyID == header.KeyID
 		if named && (key.Algorithm == "" || key.Algorithm == header.Algorithm) {
@@ -90,7 +90,7 @@ func (s *keySet) fit(header jose.Header) []publicKey {
 // hasAll reports whether none of the keys of before is missing.
 func (s *keySet) hasAll(before *keySet) bool {
 	for _, key := range before.keys {
-		if !slices.ContainsFunc(s.keys, func(k publicKey) bool { return k.print == key.print }) {
+		if !slices.ContainsFunc(s.keys, func(k Key) bool { return k.print == key.print }) {
 			return false
 		}
 	}
