@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -70,6 +71,33 @@ func checkLoginSubjects(s *site) error {
 			if strings.HasPrefix(c.ID, prefix) {
 				return fmt.Errorf("the client '%s' could be a user of login %s. Choose another name", c.ID, m.LoginID())
 			}
+		}
+	}
+	return nil
+}
+
+// checkAssertions refuses assertions that could be about the users of two logins,
+// and clients of assertions where nobody makes any.
+func checkAssertions(s *site) error {
+	if s.home != s {
+		return nil
+	}
+	believed := map[string]string{}
+	for _, m := range s.logins {
+		l, ok := m.(*OIDCLogin)
+		if !ok || !l.IdentityAssertions {
+			continue
+		}
+		if other := believed[l.config.Issuer]; other != "" {
+			return fmt.Errorf("the logins %s and %s both believe the assertions of %s, and nobody could tell whose users they are about. "+
+				"Take the line 'identity_assertions' away from one of them", other, l.ID, l.config.Issuer)
+		}
+		believed[l.config.Issuer] = l.ID
+	}
+	for _, c := range s.options.Clients {
+		if len(believed) == 0 && slices.Contains(c.GrantTypes, oauth.GrantJWTBearer) {
+			return fmt.Errorf("the client '%s' has a grant type for assertions of a provider, and none is believed. "+
+				"Add a line to the login: login oidc acme { identity_assertions }", c.ID)
 		}
 	}
 	return nil
@@ -139,6 +167,9 @@ func (b *builder) addLogins(s *site, cfg *authserver.Config) error {
 		}
 		if h, ok := method.(*headerLogin); ok {
 			h.cleared = b.cleared(s, &h.names)
+		}
+		if a, ok := method.(login.Asserter); ok {
+			cfg.Asserters = append(cfg.Asserters, a)
 		}
 		switch method := method.(type) {
 		case login.Redirect:

@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	},
 	"caddymodule/internal/checkup":           {"caddymodule/internal/oauth"},
 	"caddymodule/login":                      {},
-	"caddymodule/login/oidclogin":            {"caddymodule/login"},
+	"caddymodule/login/oidclogin":            {"caddymodule/login", "caddymodule/internal/assertion", "caddymodule/internal/jwks"},
 	"caddymodule/store":                      {},
 	"caddymodule/store/filestore":            {"caddymodule/store", "caddymodule/store/internal/watch"},
 	"caddymodule/store/memstore":             {"caddymodule/store", "caddymodule/store/internal/watch"},
@@ -47,14 +47,15 @@ var allowed = map[string][]string{
 	"caddymodule/internal/apitoken": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/feed", "caddymodule/store",
 	},
-	"caddymodule/internal/outbound": {"caddymodule/internal/bounded"},
-	"caddymodule/internal/jwks":     {},
+	"caddymodule/internal/outbound":  {"caddymodule/internal/bounded"},
+	"caddymodule/internal/jwks":      {},
+	"caddymodule/internal/assertion": {},
 	"caddymodule/internal/external": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
 		"caddymodule/internal/jwks",
 	},
 	"caddymodule/internal/client": {
-		"caddymodule/internal/oauth", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",
+		"caddymodule/internal/oauth", "caddymodule/internal/assertion", "caddymodule/internal/outbound", "caddymodule/internal/bounded", "caddymodule/store",
 	},
 	"caddymodule/internal/grant":             {"caddymodule/internal/oauth", "caddymodule/store", "caddymodule/login"},
 	"caddymodule/internal/factor":            {"caddymodule/internal/seal", "caddymodule/store", "caddymodule/login"},
@@ -74,7 +75,7 @@ var allowed = map[string][]string{
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/bounded", "caddymodule/internal/policy", "caddymodule/internal/respond",
+		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/assertion", "caddymodule/internal/bounded", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login", "caddymodule/internal/metrics",
 	},
 	"mcpbackend":        {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample", "mcpbackend/server"},

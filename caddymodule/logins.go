@@ -56,6 +56,11 @@ type OIDCLogin struct {
 	// The scopes to ask for. Default: openid, profile and email.
 	Scopes []string `json:"scopes,omitempty"`
 
+	// Believe the identity assertions of the provider as well: signed JWTs that
+	// clients get there for a person, and tokens here for them, without a
+	// browser (Enterprise-Managed Authorization of MCP). Default: false.
+	IdentityAssertions bool `json:"identity_assertions,omitempty"`
+
 	// What the button says after "Continue with". Default: the host of the
 	// issuer.
 	Label string `json:"label,omitempty"`
@@ -70,7 +75,7 @@ func (OIDCLogin) CaddyModule() caddy.ModuleInfo {
 
 // Provision replaces placeholders and checks the login. Nothing is fetched: a
 // provider that is down keeps nothing from starting.
-func (l *OIDCLogin) Provision(caddy.Context) error {
+func (l *OIDCLogin) Provision(ctx caddy.Context) error {
 	resolved := *l
 	r := resolver{caddy.NewReplacer()}
 	for _, field := range []struct {
@@ -94,6 +99,7 @@ func (l *OIDCLogin) Provision(caddy.Context) error {
 	}
 	l.config = oidclogin.Config{
 		ID: l.ID, Issuer: resolved.Issuer, ClientID: resolved.ClientID, ClientSecret: resolved.ClientSecret, Scopes: scopes,
+		Log: ctx.Logger(),
 	}
 	return nil
 }
@@ -111,7 +117,12 @@ func (l *OIDCLogin) LoginLabel() string {
 }
 
 // Method implements LoginModule.
-func (l *OIDCLogin) Method() (login.Method, error) { return oidclogin.New(l.config), nil }
+func (l *OIDCLogin) Method() (login.Method, error) {
+	if l.IdentityAssertions {
+		return oidclogin.NewAsserting(l.config), nil
+	}
+	return oidclogin.New(l.config), nil
+}
 
 // loginID is a name of a login. It must not hold what separates it from the
 // rest of a subject.
@@ -180,6 +191,7 @@ func checkProviderIssuer(issuer string) error {
 //		client_secret <secret>
 //		scopes        <scopes...>
 //		label         <text>
+//		identity_assertions [on|off]
 //	}
 func (l *OIDCLogin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the name of the module
@@ -192,13 +204,17 @@ func (l *OIDCLogin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return errArguments
 	}
 	line := lineOf(p.Token())
+	var assertions *bool
 	err := p.readBlock("login oidc", "", map[string]subdirective{
 		"issuer":        {usage: "issuer <url>", example: "issuer https://id.example.com", read: p.text(&l.Issuer)},
 		"client_id":     {usage: "client_id <id>", example: "client_id {env.OIDC_CLIENT_ID}", read: p.text(&l.ClientID)},
 		"client_secret": {usage: "client_secret <secret>", example: "client_secret {env.OIDC_CLIENT_SECRET}", read: p.text(&l.ClientSecret)},
 		"scopes":        {usage: "scopes <scopes...>", example: "scopes openid profile email", read: p.list("scopes", &l.Scopes)},
 		"label":         {usage: "label <text>", example: `label "Acme SSO"`, read: p.text(&l.Label)},
+
+		"identity_assertions": {usage: "identity_assertions [on|off]", read: p.flag(&assertions)},
 	})
+	l.IdentityAssertions = isSet(assertions)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,12 @@ func publicLogin(issuer string) string {
 	return "login oidc google {\nissuer " + issuer + "\nclient_id mcp\n}\n"
 }
 
+func asserting(id string) string {
+	return "login oidc " + id + " {\nissuer https://id.example.com\nclient_id mcp\nidentity_assertions\n}\n"
+}
+
+const agent = "client agent {\nsecret robot-secret-1234\ngrant_types urn:ietf:params:oauth:grant-type:jwt-bearer\n}\n"
+
 func TestWhoMayBeLetInByALogin(t *testing.T) {
 	const forwardAuth = "forward_auth /authorize authelia:9091 {\nuri /api\ncopy_headers Remote-User Remote-Email\n}\n"
 	const header = "login header Remote-User Remote-Email\n"
@@ -38,21 +44,27 @@ func TestWhoMayBeLetInByALogin(t *testing.T) {
 		"Microsoft's personal accounts": {lines: publicLogin("https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"), want: "every Microsoft account"},
 		"Microsoft's tenants that are none": {lines: publicLogin("https://login.microsoftonline.com/common/v2.0") + "allow domain example.com\n",
 			want: "which is no issuer"},
-		"one tenant":              {lines: publicLogin("https://login.microsoftonline.com/6babcaad-604b-40ac-a9d7-9fd97c0b779f/v2.0")},
-		"Apple":                   {lines: publicLogin("https://appleid.apple.com"), want: "every Apple account"},
-		"GitLab":                  {lines: publicLogin("https://gitlab.com"), want: "every GitLab account"},
-		"a GitLab of one's own":   {lines: publicLogin("https://gitlab.example.com")},
-		"a user of that name":     {lines: oidc + "user acme:1 " + cheapBcrypt + "\n", want: "could be one of login acme"},
-		"a client of that name":   {lines: oidc + "client acme:1 {\nsecret robot-secret-1234\n}\n", want: "could be a user of login acme"},
-		"headers of anybody":      {lines: header, want: "login header believes nobody here, as clients could send Remote-User themselves"},
-		"headers of a proxy":      {global: trusting, lines: header},
-		"headers of a handler":    {lines: header, rest: forwardAuth},
-		"of a handler for all":    {lines: header, rest: strings.Replace(forwardAuth, "/authorize ", "", 1)},
-		"for a part of them":      {lines: header, rest: strings.Replace(forwardAuth, " Remote-Email", "", 1), want: "believes nobody"},
-		"for another path":        {lines: header, rest: strings.Replace(forwardAuth, "/authorize", "/login", 1), want: "believes nobody"},
-		"for some clients":        {lines: header, rest: "@some {\npath /authorize\nheader X-A b\n}\n" + strings.Replace(forwardAuth, "/authorize", "@some", 1), want: "believes nobody"},
-		"after the path changed":  {lines: header, rest: "rewrite /authorize /x\n" + forwardAuth, want: "believes nobody"},
-		"removed behind mcp_auth": {lines: header, rest: "request_header -Remote-User\nrequest_header -Remote-Email\n", want: "believes nobody"},
+		"one tenant":               {lines: publicLogin("https://login.microsoftonline.com/6babcaad-604b-40ac-a9d7-9fd97c0b779f/v2.0")},
+		"Apple":                    {lines: publicLogin("https://appleid.apple.com"), want: "every Apple account"},
+		"GitLab":                   {lines: publicLogin("https://gitlab.com"), want: "every GitLab account"},
+		"a GitLab of one's own":    {lines: publicLogin("https://gitlab.example.com")},
+		"a user of that name":      {lines: oidc + "user acme:1 " + cheapBcrypt + "\n", want: "could be one of login acme"},
+		"a client of that name":    {lines: oidc + "client acme:1 {\nsecret robot-secret-1234\n}\n", want: "could be a user of login acme"},
+		"assertions of a provider": {lines: asserting("acme") + agent},
+		"of one of two logins":     {lines: asserting("acme") + strings.Replace(oidc, "acme", "acme-2", 1) + agent},
+		"of both of them":          {lines: asserting("acme") + asserting("acme-2"), want: "the logins acme and acme-2 both believe the assertions of https://id.example.com"},
+		"clients of assertions without any": {lines: oidc + agent,
+			want: "the client 'agent' has a grant type for assertions of a provider, and none is believed. Add a line to the login: login oidc acme { identity_assertions }"},
+		"assertions of a public one": {lines: strings.Replace(publicLogin("https://accounts.google.com"), "}", "identity_assertions\n}", 1), want: "lets in every Google account"},
+		"headers of anybody":         {lines: header, want: "login header believes nobody here, as clients could send Remote-User themselves"},
+		"headers of a proxy":         {global: trusting, lines: header},
+		"headers of a handler":       {lines: header, rest: forwardAuth},
+		"of a handler for all":       {lines: header, rest: strings.Replace(forwardAuth, "/authorize ", "", 1)},
+		"for a part of them":         {lines: header, rest: strings.Replace(forwardAuth, " Remote-Email", "", 1), want: "believes nobody"},
+		"for another path":           {lines: header, rest: strings.Replace(forwardAuth, "/authorize", "/login", 1), want: "believes nobody"},
+		"for some clients":           {lines: header, rest: "@some {\npath /authorize\nheader X-A b\n}\n" + strings.Replace(forwardAuth, "/authorize", "@some", 1), want: "believes nobody"},
+		"after the path changed":     {lines: header, rest: "rewrite /authorize /x\n" + forwardAuth, want: "believes nobody"},
+		"removed behind mcp_auth":    {lines: header, rest: "request_header -Remote-User\nrequest_header -Remote-Email\n", want: "believes nobody"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decided(t, tt.global+"mcp.example.com {\nmcp_auth {\n"+tt.lines+"}\n"+tt.rest+"}")

@@ -179,16 +179,17 @@ func (c Client) checkGrantType(grant string) error {
 				"Add a line, for example: redirect_uris https://app.example.com/callback")
 		}
 		return nil
-	case "client_credentials":
-		// RFC 6749 section 4.4: confidential clients only.
+	case oauth.GrantClientCredentials, oauth.GrantJWTBearer:
+		// RFC 6749 section 4.4, and the draft of identity assertions section 8.1:
+		// confidential clients only.
 		if !c.confidential() {
-			return errors.New("the grant client_credentials needs a secret, as nobody signs in. " +
-				"Add a line, for example: secret {env.CLIENT_SECRET}")
+			return fmt.Errorf("the grant %s needs a secret, as nobody signs in. "+
+				"Add a line, for example: secret {env.CLIENT_SECRET}", grant)
 		}
 		return nil
 	}
 	return fmt.Errorf("there is no grant type '%s'. Write, of these: "+
-		"grant_types authorization_code refresh_token client_credentials %s", grant, oauth.GrantDeviceCode)
+		"grant_types authorization_code refresh_token client_credentials %s %s", grant, oauth.GrantDeviceCode, oauth.GrantJWTBearer)
 }
 
 func (r *Registration) validate(f *faults) {

@@ -42,6 +42,22 @@ type Redirect interface {
 	Finish(ctx context.Context, a Attempt, callback url.Values) (Identity, error)
 }
 
+// Asserter is a login whose provider also says who somebody is to programs that
+// act for that person, in a signed JWT and without a browser
+// (draft-ietf-oauth-identity-assertion-authz-grant).
+type Asserter interface {
+	Method
+
+	// Issuer is the iss of the assertions that Assert believes, byte by byte.
+	Issuer() string
+
+	// Assert returns whom an assertion is about, the same Identity as for a
+	// sign-in, after it has checked the signature. For whom, when and how often
+	// the assertion is good is up to the caller. The error is ErrUnreachable, or
+	// says why the assertion cannot be believed; it holds nothing secret.
+	Assert(ctx context.Context, assertion string) (Identity, error)
+}
+
 // Attempt is one sign-in from before the browser leaves until it is back.
 type Attempt struct {
 	// Callback is the URL that the provider sends the browser back to.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
@@ -19,11 +20,12 @@ type clientCredentials struct {
 	secrets []string // the spellings that the presented secret may have had; none for no secret
 	basic   bool     // the client tried HTTP Basic
 
-	assertion *client.Assertion // nil for none
+	signed *assertion.Assertion // nil for none
 
-	// stranger says that the client may be one that nobody has allowed anything
-	// yet, so that its metadata document is fetched.
-	stranger bool
+	// vouched reports whether the request shows that the client with an id exists,
+	// although nobody has allowed it anything yet, so that its metadata document
+	// may be fetched; nil for never.
+	vouched func(ctx context.Context, id string) (bool, error)
 }
 
 // readCredentials finds the client of a request (RFC 6749 section 2.3). A client
@@ -39,8 +41,8 @@ func readCredentials(r *http.Request, p *params) (clientCredentials, error) {
 		c.secrets = []string{secret}
 	}
 	header := r.Header["Authorization"]
-	if assertion, err := readAssertion(p); assertion != nil || err != nil {
-		return c.with(assertion, err, len(header) > 0)
+	if signed, err := readAssertion(p); signed != nil || err != nil {
+		return c.with(signed, err, len(header) > 0)
 	}
 	if len(header) == 0 {
 		return c, nil
@@ -67,7 +69,7 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // readAssertion returns the client assertion of a request (RFC 7521 section 4.2),
 // or nil.
-func readAssertion(p *params) (*client.Assertion, error) {
+func readAssertion(p *params) (*assertion.Assertion, error) {
 	kind, raw := p.get("client_assertion_type"), p.get("client_assertion")
 	switch {
 	case p.err() != nil:
@@ -84,18 +86,18 @@ func readAssertion(p *params) (*client.Assertion, error) {
 
 // with adds an assertion to what the body says. Its subject names the client of a
 // request that does not (RFC 7521 section 4.2).
-func (c clientCredentials) with(a *client.Assertion, err error, header bool) (clientCredentials, error) {
+func (c clientCredentials) with(a *assertion.Assertion, err error, header bool) (clientCredentials, error) {
 	switch {
 	case header || len(c.secrets) > 0:
 		return c, oauth.InvalidRequest("the client authenticates in two ways at once")
 	case err != nil:
 		return c, err
-	case c.id != "" && c.id != a.Subject():
+	case c.id != "" && c.id != a.Subject:
 		return c, oauth.InvalidClient("client_id differs from the sub of the client assertion")
-	case a.Subject() == "":
+	case a.Subject == "":
 		return c, oauth.InvalidClient("the client assertion has no sub")
 	}
-	c.id, c.assertion = a.Subject(), a
+	c.id, c.signed = a.Subject, a
 	return c, nil
 }
 
@@ -145,13 +147,7 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 	if len(creds.id) > oauth.MaxClientIDLength {
 		return nil, oauth.InvalidClient("client_id is too long")
 	}
-	find := s.clients.Get
-	if creds.stranger {
-		find = func(ctx context.Context, id string) (*client.Client, error) {
-			return s.clients.Discover(ctx, id, func() bool { return s.mayDiscover(r) })
-		}
-	}
-	c, err := find(r.Context(), creds.id)
+	c, err := s.find(r, creds)
 	if errors.Is(err, client.ErrDocument) {
 		return nil, oauth.InvalidClient(unusableDocument).Because(err)
 	}
@@ -162,6 +158,21 @@ func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bo
 		return nil, err
 	}
 	return c, s.checkCredentials(r, c, creds)
+}
+
+// find returns the client that credentials name.
+func (s *Server) find(r *http.Request, creds clientCredentials) (*client.Client, error) {
+	c, err := s.clients.Get(r.Context(), creds.id)
+	if !errors.Is(err, client.ErrDocument) || creds.vouched == nil {
+		return c, err
+	}
+	switch ok, fault := creds.vouched(r.Context(), creds.id); {
+	case fault != nil:
+		return nil, fault
+	case !ok:
+		return nil, err
+	}
+	return s.clients.Discover(r.Context(), creds.id, func() bool { return s.mayDiscover(r) })
 }
 
 // errUnknownClient makes a client register again.
@@ -192,14 +203,14 @@ func (s *Server) mayDiscover(r *http.Request) bool {
 // an assertion.
 func (s *Server) checkCredentials(r *http.Request, c *client.Client, creds clientCredentials) error {
 	switch {
-	case c.Signs() && creds.assertion == nil:
+	case c.Signs() && creds.signed == nil:
 		return oauth.InvalidClient("this client authenticates with private_key_jwt; send a client_assertion")
 	case c.Signs():
 		// Clients in the field write the issuer, the token endpoint, or the
 		// address that the request goes to.
-		return s.clients.Authenticate(r.Context(), c, creds.assertion,
+		return s.clients.Authenticate(r.Context(), c, creds.signed,
 			[]string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + r.URL.Path})
-	case creds.assertion != nil:
+	case creds.signed != nil:
 		return oauth.InvalidClient("this client has no key here; send no client_assertion")
 	case c.Public() && len(creds.secrets) > 0:
 		return oauth.InvalidClient("this client has no secret; send none")

@@ -33,12 +33,14 @@ type documents struct {
 	mu     sync.Mutex
 	bodies map[string]string
 	down   bool
+	asked  int
 }
 
 // RoundTrip implements http.RoundTripper.
 func (d *documents) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.asked++
 	body, ok := d.bodies[r.URL.String()]
 	status := http.StatusOK
 	if !ok || d.down {

@@ -2,13 +2,19 @@ package authserver
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
 // Whatever the header holds, it is read or refused; and whoever puts an id and a
@@ -88,6 +94,62 @@ func FuzzSealedTransaction(f *testing.F) {
 		changed[i] = flipped(changed[i])
 		if _, err := s.open(string(changed), forAuthorize, browser); err == nil {
 			t.Errorf("it opens with byte %d changed", i)
+		}
+	})
+}
+
+// asserter is a login whose provider has signed everything.
+type asserter struct{ login.Asserter }
+
+func (asserter) Issuer() string { return "https://id.example" }
+
+// Claims of an assertion, whatever they are, are refused or name one client, and a
+// resource and scopes of this server.
+func FuzzIdentityAssertion(f *testing.F) {
+	const issuer = "https://mcp.example"
+	mcp := &oauth.Resource{Origin: issuer, Path: "/mcp", Scopes: oauth.Scopes{"mcp", "write"}, Baseline: oauth.Scopes{"mcp"}}
+	admin := &oauth.Resource{Origin: issuer, Path: "/admin", Scopes: oauth.Scopes{"admin"}, Baseline: oauth.Scopes{"admin"}}
+	s := &Server{cfg: Config{Issuer: issuer, Resources: []*oauth.Resource{mcp, admin}, Asserters: []login.Asserter{asserter{}}}}
+	for _, claims := range []string{
+		`"sub":"U1","client_id":"agent","jti":"1"`,
+		`"sub":"U1","client_id":"agent","jti":"1","resource":["https://mcp.example/admin"],"scope":"admin"`,
+		`"sub":"U1","client_id":"agent","jti":"1","scope":null,"resource":null`,
+		`"sub":"U1","client_id":["agent"],"jti":1,"aud":["https://mcp.example"],"Client_ID":"agent"`,
+	} {
+		f.Add(claims, "", "")
+		f.Add(claims, "mcp write", issuer+"/mcp")
+	}
+	f.Fuzz(func(t *testing.T, claims, scope, resource string) {
+		encode := base64.RawURLEncoding.EncodeToString
+		now := time.Now().Unix()
+		payload := fmt.Sprintf(`{"iss":"https://id.example","aud":%q,"iat":%d,"exp":%d,%s}`, issuer, now, now+60, claims)
+		raw := encode([]byte(`{"alg":"ES256","typ":"oauth-id-jag+jwt"}`)) + "." + encode([]byte(payload)) + ".AAAA"
+		p := &params{values: url.Values{"assertion": {raw}, "scope": {scope}, "resource": {resource}}}
+		a, err := s.readIdentityAssertion(p)
+		if err != nil {
+			return
+		}
+		req, err := s.sharedParameters(p, &client.Client{ID: a.clientID})
+		if err != nil {
+			return
+		}
+		target, err := s.assertedResource(a, req.resource)
+		if err != nil {
+			return
+		}
+		scopes, err := s.assertedScopes(a, req, login.Identity{Subject: "acme:U1"}, target)
+		if err != nil {
+			return
+		}
+		var sent map[string]any
+		if json.Unmarshal([]byte(payload), &sent) != nil || sent["client_id"] != a.clientID || a.clientID == "" || a.Subject == "" || a.ID == "" {
+			t.Errorf("%s is read as %+v", payload, a)
+		}
+		if target != mcp && target != admin || len(scopes) == 0 || !scopes.Within(target.Scopes) {
+			t.Errorf("%s is good for %+v and %s", payload, target, scopes)
+		}
+		if a.Has("scope") && !scopes.Within(oauth.ParseScope(*a.scope)) || req.scope != "" && len(oauth.ParseScope(scope)) > 0 && !scopes.Within(oauth.ParseScope(scope)) {
+			t.Errorf("%s with the scope %q is good for %s", payload, scope, scopes)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -247,7 +248,7 @@ func TestIntrospectionIsThereForThoseOfTheConfigurationOnly(t *testing.T) {
 		}
 		published := m.IntrospectionEndpoint == issuer+"/introspect" &&
 			slices.Equal(m.IntrospectionEndpointAuthMethodsSupported, []string{"client_secret_post", "client_secret_basic", "private_key_jwt"}) &&
-			slices.Equal(m.IntrospectionEndpointAuthSigningAlgValues, client.AssertionAlgorithms())
+			slices.Equal(m.IntrospectionEndpointAuthSigningAlgValues, assertion.AlgorithmNames())
 		if published != on || !on && (m.IntrospectionEndpointAuthMethodsSupported != nil || m.IntrospectionEndpointAuthSigningAlgValues != nil) {
 			t.Errorf("on is %v, and the metadata says %+v", on, m)
 		}

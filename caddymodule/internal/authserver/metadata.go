@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
@@ -31,8 +31,8 @@ func (s *Server) buildMetadata() []byte {
 		GrantTypesSupported:                        []string{oauth.GrantClientCredentials},
 		TokenEndpointAuthMethodsSupported:          authMethods,
 		RevocationEndpointAuthMethodsSupported:     authMethods,
-		TokenEndpointAuthSigningAlgValuesSupported: client.AssertionAlgorithms(),
-		RevocationEndpointAuthSigningAlgValues:     client.AssertionAlgorithms(),
+		TokenEndpointAuthSigningAlgValuesSupported: assertion.AlgorithmNames(),
+		RevocationEndpointAuthSigningAlgValues:     assertion.AlgorithmNames(),
 		CodeChallengeMethodsSupported:              []string{oauth.ChallengeS256},
 		AuthorizationResponseIssParameterSupported: true,
 	}
@@ -50,10 +50,14 @@ func (s *Server) buildMetadata() []byte {
 	if !s.cfg.Registration.Off {
 		m.RegistrationEndpoint = s.cfg.Issuer + pathRegister
 	}
+	if len(s.cfg.Asserters) > 0 {
+		m.GrantTypesSupported = append(m.GrantTypesSupported, oauth.GrantJWTBearer)
+		m.AuthorizationGrantProfilesSupported = []string{oauth.GrantProfileIdentityAssertion}
+	}
 	if s.cfg.introspection() {
 		m.IntrospectionEndpoint = s.cfg.Issuer + pathIntrospect
 		m.IntrospectionEndpointAuthMethodsSupported = introspectionMethods
-		m.IntrospectionEndpointAuthSigningAlgValues = client.AssertionAlgorithms()
+		m.IntrospectionEndpointAuthSigningAlgValues = assertion.AlgorithmNames()
 	}
 	if s.cfg.PKCEPlain {
 		m.CodeChallengeMethodsSupported = append(m.CodeChallengeMethodsSupported, oauth.ChallengePlain)

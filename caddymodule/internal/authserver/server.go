@@ -57,6 +57,10 @@ type Config struct {
 	// Redirects sign people in at providers, in the order of their buttons.
 	Redirects []Redirect
 
+	// Asserters are those of the logins whose providers also say who somebody is
+	// to programs, with which these get tokens. No two have the same issuer.
+	Asserters []login.Asserter
+
 	// Request signs in whom something in front of the server vouches for; nil
 	// for nobody. It is asked at the authorization endpoint only.
 	Request login.Request

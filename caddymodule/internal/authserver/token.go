@@ -53,9 +53,12 @@ type grantType struct {
 	// offered says where there is such a grant type; nil for everywhere.
 	offered func(*Config) bool
 
-	// stranger reports whether a request may be of a client that nobody has
-	// allowed anything yet; nil for never.
-	stranger func(*Server, *params) bool
+	// vouched is that of clientCredentials; nil for never.
+	vouched func(ctx context.Context, s *Server, p *params, id string) (bool, error)
+
+	// noRegistrations refuses clients that know of themselves only what they
+	// have registered.
+	noRegistrations bool
 
 	// clientOf names the client of a request that names none.
 	clientOf func(context.Context, *Server, *params) (string, error)
@@ -69,8 +72,15 @@ var grantTypes = []grantType{
 	{name: oauth.GrantClientCredentials, clientOf: needClientID, issue: issueForClient, confidential: true},
 	{
 		name: oauth.GrantDeviceCode, clientOf: needClientID, issue: issueForDevice,
-		offered:  func(cfg *Config) bool { return cfg.DeviceAuthorization },
-		stranger: func(s *Server, p *params) bool { return s.grants.IsDeviceCode(p.get(paramDeviceCode)) },
+		offered: func(cfg *Config) bool { return cfg.DeviceAuthorization },
+		vouched: func(_ context.Context, s *Server, p *params, _ string) (bool, error) {
+			return s.grants.IsDeviceCode(p.get(paramDeviceCode)), nil
+		},
+	},
+	{
+		name: oauth.GrantJWTBearer, clientOf: needClientID, issue: issueForAssertion, noRegistrations: true,
+		offered: func(cfg *Config) bool { return len(cfg.Asserters) > 0 },
+		vouched: vouchedByAssertion,
 	},
 }
 
@@ -116,12 +126,14 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	if err != nil {
 		return nil, err
 	}
-	creds.stranger = kind.stranger != nil && kind.stranger(s, p)
+	if kind.vouched != nil {
+		creds.vouched = func(ctx context.Context, id string) (bool, error) { return kind.vouched(ctx, s, p, id) }
+	}
 	c, err := s.authenticateClient(r, creds, func() (string, error) { return kind.clientOf(r.Context(), s, p) })
 	if err != nil {
 		return nil, err
 	}
-	if !c.Allows(kind.name) || kind.confidential && c.Public() {
+	if !kind.allows(c) {
 		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + kind.name)
 	}
 	req, err := s.sharedParameters(p, c)
@@ -136,6 +148,11 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 		return nil, err
 	}
 	return s.mint(r.Context(), c, issued, kind.name)
+}
+
+// allows reports whether a client may use the grant type.
+func (k *grantType) allows(c *client.Client) bool {
+	return c.Allows(k.name) && (!k.confidential || !c.Public()) && (!k.noRegistrations || c.Kind != client.Registered)
 }
 
 // touch notes that a client is in use. When a code is used up, the client gets its

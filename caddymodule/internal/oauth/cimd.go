@@ -173,17 +173,22 @@ func (d *ClientDocument) authentication(fields map[string]json.RawMessage) error
 	return nil
 }
 
+// documentGrants are the grant types of documents beside those of registrations.
+// They stay where they are not offered: a document is written for many servers.
+var documentGrants = []string{GrantDeviceCode, GrantJWTBearer}
+
 // normalize applies the rules of registrations, and those of documents: people
-// have to agree, so there is no grant type without them. The device grant stays
-// where it is not offered: a document is written for many servers.
+// have to agree, or a provider that the operator trusts, so there is no grant type
+// without either.
 func (d *ClientDocument) normalize() error {
 	method := d.TokenEndpointAuthMethod
-	if len(d.GrantTypes) > 0 && !slices.Contains(d.GrantTypes, GrantAuthorizationCode) && !slices.Contains(d.GrantTypes, GrantDeviceCode) {
+	agreed := append([]string{GrantAuthorizationCode}, documentGrants...)
+	if len(d.GrantTypes) > 0 && len(keep(d.GrantTypes, agreed)) == 0 {
 		return errors.New("grant_types lacks authorization_code")
 	}
 	d.GrantTypes = slices.DeleteFunc(d.GrantTypes, func(name string) bool { return name == GrantClientCredentials })
 	d.TokenEndpointAuthMethod = AuthNone
-	if err := d.Normalize(GrantDeviceCode); err != nil {
+	if err := d.Normalize(documentGrants...); err != nil {
 		return fmt.Errorf("the document is refused: %w", err)
 	}
 	if d.TokenEndpointAuthMethod = method; strings.TrimSpace(d.ClientName) == "" {

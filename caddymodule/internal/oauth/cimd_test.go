@@ -153,6 +153,35 @@ func TestDocumentsOfClientsInTheField(t *testing.T) {
 	}
 }
 
+// A provider may vouch for a client in place of a person, but it is the client that
+// says so.
+func TestDocumentsOfClientsThatAProviderVouchesFor(t *testing.T) {
+	const assertions = `"` + oauth.GrantJWTBearer + `"`
+	for rule, tt := range map[string]struct {
+		body []byte
+		want []string
+	}{
+		"beside people":          {document("grant_types", `["authorization_code",`+assertions+`,"refresh_token"]`), []string{"authorization_code", oauth.GrantJWTBearer, "refresh_token"}},
+		"alone":                  {document("grant_types", `[`+assertions+`]`, "redirect_uris", ""), []string{oauth.GrantJWTBearer}},
+		"beside what is not":     {document("grant_types", `["client_credentials",`+assertions+`]`), []string{oauth.GrantJWTBearer}},
+		"by people only":         {document("grant_types", `["authorization_code"]`), []string{"authorization_code"}},
+		"where nothing is said":  {document(), []string{"authorization_code", "refresh_token"}},
+		"in a word like it":      {document("grant_types", `["authorization_code","jwt-bearer"]`), []string{"authorization_code"}},
+		"twice, and with a name": {document("grant_types", `[`+assertions+`,`+assertions+`]`, "client_name", `" A "`), []string{oauth.GrantJWTBearer}},
+	} {
+		doc, err := oauth.DecodeClientDocument(tt.body, documentURL)
+		if err != nil || !slices.Equal(doc.GrantTypes, tt.want) {
+			t.Errorf("%s: %q, %v, want %q", rule, doc.GrantTypes, err, tt.want)
+		}
+		if !slices.Contains(tt.want, oauth.GrantAuthorizationCode) && len(doc.RedirectURIs) > 0 {
+			t.Errorf("%s: answers may go to %q", rule, doc.RedirectURIs)
+		}
+	}
+	if doc, err := oauth.DecodeClientDocument(document("grant_types", `[`+assertions+`]`, "client_name", `" "`), documentURL); err == nil {
+		t.Errorf("without a name: %+v", doc)
+	}
+}
+
 func TestDocumentsThatAreRefused(t *testing.T) {
 	for rule, body := range map[string][]byte{
 		"nothing":                                nil,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -29,12 +30,9 @@ func (p *Provider) identify(ctx context.Context, m *metadata, tokens *oauth2.Tok
 		return login.Identity{}, errors.New("the ID token is refused: its claims cannot be read")
 	}
 	sub := idToken.Subject
-	if !validSubject(sub) {
-		return login.Identity{}, errors.New("the ID token is refused: its subject is empty, too long or not printable ASCII")
-	}
-	id := login.Identity{
-		Subject: p.cfg.ID + ":" + sub, Provider: p.cfg.ID, Stamp: p.stamp,
-		Name: own.name(), Email: own.email(), Groups: own.groups(),
+	id, err := p.identity(sub, own)
+	if err != nil {
+		return login.Identity{}, fmt.Errorf("the ID token is refused: %w", err)
 	}
 	complete := id.Name != "" && id.Email != "" && own.has("groups")
 	if usable := p.checkEndpoint(m.provider.UserInfoEndpoint()) == nil; complete || !usable {
@@ -54,6 +52,17 @@ func (p *Provider) identify(ctx context.Context, m *metadata, tokens *oauth2.Tok
 		id.Groups = more.groups()
 	}
 	return id, nil
+}
+
+// identity is who the claims are about.
+func (p *Provider) identity(sub string, c claims) (login.Identity, error) {
+	if !validSubject(sub) {
+		return login.Identity{}, errors.New("its subject is empty, too long or not printable ASCII")
+	}
+	return login.Identity{
+		Subject: p.cfg.ID + ":" + sub, Provider: p.cfg.ID, Stamp: p.stamp,
+		Name: c.name(), Email: c.email(), Groups: c.groups(),
+	}, nil
 }
 
 // userInfo asks the userinfo endpoint (OpenID Connect Core section 5.3). Some

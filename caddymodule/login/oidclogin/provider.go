@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"go.uber.org/zap"
 	"golang.org/x/oauth2"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -34,6 +35,9 @@ type Config struct {
 
 	// Scopes are asked for; they have to contain openid.
 	Scopes []string
+
+	// Log gets what goes wrong away from any sign-in; nil for no log.
+	Log *zap.Logger
 
 	// Transport carries the requests to the provider.
 	// Default: that of net/http, which knows of proxies.
@@ -76,7 +80,8 @@ type metadata struct {
 	provider *oidc.Provider
 	verifier *oidc.IDTokenVerifier
 	oauth    oauth2.Config // without the callback
-	issuers  bool          // answers name the issuer (RFC 9207)
+	jwksURI  string
+	issuers  bool // answers name the issuer (RFC 9207)
 	until    time.Time
 }
 
@@ -171,7 +176,7 @@ func (p *Provider) fetch(ctx context.Context) (*metadata, error) {
 		oauth: oauth2.Config{
 			ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret, Endpoint: endpoint, Scopes: p.cfg.Scopes,
 		},
-		issuers: more.Issuers, until: time.Now().Add(metadataLifetime),
+		jwksURI: more.JWKS, issuers: more.Issuers, until: time.Now().Add(metadataLifetime),
 	}, nil
 }
 

@@ -1,0 +1,659 @@
+package authserver_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login/oidclogin"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
+)
+
+const (
+	idpIssuer = "https://id.example.org"
+	agentID   = "agent"
+	agentPass = "agent-secret"
+)
+
+// idp is the provider of an enterprise that vouches for people and clients.
+type idp struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	key     jose.JSONWebKey // the one that signs
+	public  []jose.JSONWebKey
+	down    bool
+	fetches int // of the keys
+}
+
+func newIDP(t *testing.T) *idp {
+	p := &idp{t: t}
+	p.rotate("1")
+	return p
+}
+
+// rotate makes a key, which is the only one from then on.
+func (p *idp) rotate(id string) {
+	p.t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.key = jose.JSONWebKey{Key: private, KeyID: id, Algorithm: "ES256"}
+	p.public = []jose.JSONWebKey{p.key.Public()}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *idp) RoundTrip(r *http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.down {
+		return nil, io.ErrUnexpectedEOF
+	}
+	var body any = jose.JSONWebKeySet{Keys: p.public}
+	if r.URL.Path == "/.well-known/openid-configuration" {
+		body = map[string]any{
+			"issuer": idpIssuer, "authorization_endpoint": idpIssuer + "/auth", "token_endpoint": idpIssuer + "/token", "jwks_uri": idpIssuer + "/keys",
+		}
+	} else {
+		p.fetches++
+	}
+	data, err := json.Marshal(body)
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(string(data))), Request: r,
+	}, err
+}
+
+func (p *idp) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// trust makes a server believe the provider, and adds a client for it.
+func (p *idp) trust(c *authserver.Config) {
+	l := oidclogin.NewAsserting(oidclogin.Config{ID: "acme", Issuer: idpIssuer, ClientID: "mcp", Scopes: []string{"openid"}, Transport: p})
+	c.Redirects = append(c.Redirects, authserver.Redirect{ID: "acme", Label: "Acme", Login: l})
+	c.Asserters = append(c.Asserters, l)
+	c.Clients = append(c.Clients, &client.Client{ID: agentID, Name: "Agent", GrantTypes: []string{oauth.GrantJWTBearer}, Secret: plainSecret(agentPass)})
+}
+
+// claims are those of a good assertion but for the changes; a nil takes the claim
+// away.
+func (p *idp) claims(change map[string]any) map[string]any {
+	now := time.Now()
+	out := map[string]any{
+		"iss": idpIssuer, "sub": "U1", "aud": issuer, "client_id": agentID, "jti": rand.Text(),
+		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "resource": resource, "scope": "mcp bugs:write",
+	}
+	maps.Copy(out, change)
+	maps.DeleteFunc(out, func(_ string, v any) bool { return v == nil })
+	return out
+}
+
+// assertion signs claims as the provider does.
+func (p *idp) assertion(change map[string]any) string {
+	return p.signed(oauth.IdentityAssertionType, nil, p.claims(change))
+}
+
+func (p *idp) signed(typ string, header map[string]any, claims any) string {
+	p.t.Helper()
+	return signedBy(p.t, p.key, typ, header, claims)
+}
+
+func signedBy(t *testing.T, key jose.JSONWebKey, typ string, header map[string]any, claims any) string {
+	t.Helper()
+	options := &jose.SignerOptions{}
+	if typ != "" {
+		options = options.WithType(jose.ContentType(typ))
+	}
+	for name, value := range header {
+		options = options.WithHeader(jose.HeaderKey(name), value)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compact
+}
+
+// byHand puts an assertion together that no library would sign.
+func byHand(header string, claims any, signature func(input string) []byte) string {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	input := encode([]byte(header)) + "." + encode(payload)
+	return input + "." + encode(signature(input))
+}
+
+// bearing is the token request of the agent with an assertion.
+func bearing(assertion string, pairs ...string) url.Values {
+	return with(url.Values{
+		"grant_type": {oauth.GrantJWTBearer}, "assertion": {assertion}, "client_id": {agentID}, "client_secret": {agentPass},
+	}, pairs...)
+}
+
+func TestAnAssertionOfAProviderYieldsATokenOfItsUser(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	a := s.issued(bearing(p.assertion(map[string]any{
+		"email": "carol@example.com", "email_verified": true, "name": "Carol", "groups": []string{"staff"},
+	}), "code", "", "resource", "", "scope", ""))
+	if a.text("scope") != "mcp bugs:write" || a.fields["refresh_token"] != nil {
+		t.Errorf("the answer is %v", a.fields)
+	}
+	claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims.Subject != "acme:U1" || claims.Email != "carol@example.com" || claims.Name != "Carol" || !slices.Equal(claims.Groups, []string{"staff"}) ||
+		claims.ClientID != agentID || claims.Audience != resource || claims.Issuer != issuer {
+		t.Errorf("the claims are %+v", claims.AccessTokenClaims)
+	}
+	// It ends like every other token.
+	s.revoke(agentID, a.text("access_token"), "client_secret", agentPass)
+	if s.good(a.text("access_token")) {
+		t.Error("the token cannot be revoked")
+	}
+}
+
+// Each of the rules of the draft, and of the profile of MCP, has a row.
+func TestForgedAndMisusedAssertions(t *testing.T) {
+	p, stranger := newIDP(t), newIDP(t)
+	s := newSite(t, p.trust)
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	good := p.assertion(nil)
+	parts := strings.Split(good, ".")
+	none := func(string) []byte { return nil }
+	public, err := json.Marshal(p.public[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := stranger.key
+	elsewhere.KeyID = "elsewhere"
+	for rule, raw := range map[string]string{
+		"junk":                           "junk",
+		"no signature":                   parts[0] + "." + parts[1] + ".",
+		"changed claims":                 parts[0] + "." + strings.Split(p.assertion(map[string]any{"sub": "U2"}), ".")[1] + "." + parts[2],
+		"a stranger's key":               stranger.assertion(nil),
+		"alg none":                       byHand(`{"alg":"none","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"alg None":                       byHand(`{"alg":"None","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"no alg":                         byHand(`{"typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"HMAC with the public key":       byHand(`{"alg":"HS256","typ":"oauth-id-jag+jwt","kid":"1"}`, p.claims(nil), hmacBy(public)),
+		"a key of its own":               stranger.signed(oauth.IdentityAssertionType, map[string]any{"jwk": stranger.public[0]}, p.claims(nil)),
+		"a place of its own keys":        signedBy(t, elsewhere, oauth.IdentityAssertionType, map[string]any{"jku": "https://evil.example/keys"}, p.claims(nil)),
+		"extensions":                     p.signed(oauth.IdentityAssertionType, map[string]any{"crit": []string{"exp"}}, p.claims(nil)),
+		"encrypted":                      "eyJhbGciOiJkaXIifQ....x",
+		"no typ":                         p.signed("", nil, p.claims(nil)),
+		"the typ of an ID token":         p.signed("JWT", nil, p.claims(nil)),
+		"the typ of an access token":     p.signed("at+jwt", nil, p.claims(nil)),
+		"the typ of a client assertion":  p.signed("client-authentication+jwt", nil, p.claims(nil)),
+		"no iss":                         p.assertion(map[string]any{"iss": nil}),
+		"another iss":                    p.assertion(map[string]any{"iss": "https://evil.example"}),
+		"the iss with a slash":           p.assertion(map[string]any{"iss": idpIssuer + "/"}),
+		"the iss is this server":         p.assertion(map[string]any{"iss": issuer}),
+		"the iss by another name":        p.assertion(map[string]any{"iss": nil, "ISS": idpIssuer}),
+		"an iss that is no text":         p.assertion(map[string]any{"iss": []string{idpIssuer}}),
+		"no aud":                         p.assertion(map[string]any{"aud": nil}),
+		"another aud":                    p.assertion(map[string]any{"aud": "https://other.example"}),
+		"the aud with a slash":           p.assertion(map[string]any{"aud": issuer + "/"}),
+		"the token endpoint as aud":      p.assertion(map[string]any{"aud": issuer + "/token"}),
+		"a resource as aud":              p.assertion(map[string]any{"aud": resource}),
+		"two audiences":                  p.assertion(map[string]any{"aud": []string{issuer, "https://other.example"}}),
+		"an empty list as aud":           p.assertion(map[string]any{"aud": []string{}}),
+		"no exp":                         p.assertion(map[string]any{"exp": nil}),
+		"an exp that is text":            p.assertion(map[string]any{"exp": "4102444800"}),
+		"expired":                        p.assertion(map[string]any{"iat": in(-10 * time.Minute), "exp": in(-2 * time.Minute)}),
+		"good for too long":              p.assertion(map[string]any{"exp": in(2 * time.Hour)}),
+		"good for ever":                  p.assertion(map[string]any{"exp": 1e300}),
+		"good for too long, and old":     p.assertion(map[string]any{"iat": in(-24 * time.Hour)}),
+		"no iat":                         p.assertion(map[string]any{"iat": nil}),
+		"made in the future":             p.assertion(map[string]any{"iat": in(5 * time.Minute)}),
+		"not good yet":                   p.assertion(map[string]any{"nbf": in(5 * time.Minute)}),
+		"no jti":                         p.assertion(map[string]any{"jti": nil}),
+		"an empty jti":                   p.assertion(map[string]any{"jti": ""}),
+		"a jti that is no text":          p.assertion(map[string]any{"jti": 7}),
+		"a jti that is far too long":     p.assertion(map[string]any{"jti": strings.Repeat("x", 1000)}),
+		"no sub":                         p.assertion(map[string]any{"sub": nil}),
+		"an empty sub":                   p.assertion(map[string]any{"sub": ""}),
+		"a sub with a line break":        p.assertion(map[string]any{"sub": "U1\nX-Admin: 1"}),
+		"no client_id":                   p.assertion(map[string]any{"client_id": nil}),
+		"another client":                 p.assertion(map[string]any{"client_id": robotID}),
+		"another client in other words":  p.assertion(map[string]any{"client_id": robotID, "Client_ID": agentID}),
+		"an unknown resource":            p.assertion(map[string]any{"resource": "https://other.example/mcp"}),
+		"an empty resource":              p.assertion(map[string]any{"resource": ""}),
+		"a resource that is no text":     p.assertion(map[string]any{"resource": 7}),
+		"resources, one of them unknown": p.assertion(map[string]any{"resource": []string{resource, "https://other.example/mcp"}}),
+		"no resource in the list":        p.assertion(map[string]any{"resource": []string{}}),
+		"no scope in it":                 p.assertion(map[string]any{"scope": ""}),
+		"scopes of another server":       p.assertion(map[string]any{"scope": "chat.read"}),
+		"a scope of another resource":    p.assertion(map[string]any{"scope": "admin"}),
+		"a scope that is no text":        p.assertion(map[string]any{"scope": []string{"mcp"}}),
+		"a scope that is null":           p.assertion(map[string]any{"scope": json.RawMessage("null")}),
+		"no object":                      p.signed(oauth.IdentityAssertionType, nil, []string{"a"}),
+		"longer than any assertion":      p.assertion(map[string]any{"x": strings.Repeat("x", 10000)}),
+	} {
+		t.Run(rule, func(t *testing.T) { s.token(bearing(raw)).refused(t, 400, "invalid_grant") })
+	}
+	s.token(bearing("")).refused(t, 400, "invalid_request")
+	s.token(repeated(bearing(good), "assertion")).refused(t, 400, "invalid_request")
+	// Nothing of that has used the good one up.
+	s.issued(bearing(good))
+}
+
+func hmacBy(key []byte) func(string) []byte {
+	return func(input string) []byte {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(input))
+		return mac.Sum(nil)
+	}
+}
+
+func TestWhatAnAssertionMayLeaveOut(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	const admin = issuer + "/admin"
+	for rule, c := range map[string]struct {
+		claims          map[string]any
+		pairs           []string
+		audience, scope string
+	}{
+		"nothing":                              {nil, nil, resource, "mcp bugs:write"},
+		"an aud in a list":                     {map[string]any{"aud": []string{issuer}}, nil, resource, "mcp bugs:write"},
+		"no resource":                          {map[string]any{"resource": nil}, nil, resource, "mcp bugs:write"},
+		"no resource, and one in the request":  {map[string]any{"resource": nil, "scope": "admin"}, []string{"resource", admin}, admin, "admin"},
+		"a resource of another kind":           {map[string]any{"resource": admin, "scope": "admin mcp"}, nil, admin, "admin"},
+		"the resource with a slash":            {map[string]any{"resource": resource + "/"}, nil, resource, "mcp bugs:write"},
+		"the origin as resource":               {map[string]any{"resource": issuer}, nil, resource, "mcp bugs:write"},
+		"a list of one resource":               {map[string]any{"resource": []string{resource}}, nil, resource, "mcp bugs:write"},
+		"a list, of which the first counts":    {map[string]any{"resource": []string{resource, admin}}, nil, resource, "mcp bugs:write"},
+		"a list, of which the request picks":   {map[string]any{"resource": []string{resource, admin}, "scope": "admin"}, []string{"resource", admin}, admin, "admin"},
+		"the same resource in the request":     {nil, []string{"resource", resource + "/"}, resource, "mcp bugs:write"},
+		"no scope":                             {map[string]any{"scope": nil}, nil, resource, "mcp"},
+		"no scope, and one in the request":     {map[string]any{"scope": nil}, []string{"scope", "mcp x"}, resource, "mcp"},
+		"scopes of others beside ours":         {map[string]any{"scope": "chat.read mcp"}, nil, resource, "mcp"},
+		"fewer scopes in the request":          {nil, []string{"scope", "bugs:write chat.read"}, resource, "bugs:write"},
+		"a clock that is a little fast":        {map[string]any{"iat": in(30 * time.Second), "nbf": in(30 * time.Second)}, nil, resource, "mcp bugs:write"},
+		"a clock that is a little slow":        {map[string]any{"iat": in(-5 * time.Minute), "exp": in(-30 * time.Second)}, nil, resource, "mcp bugs:write"},
+		"an hour":                              {map[string]any{"exp": in(time.Hour)}, nil, resource, "mcp bugs:write"},
+		"an address that nobody has looked at": {map[string]any{"email": "ceo@example.com"}, nil, resource, "mcp bugs:write"},
+		"an address that may be wrong":         {map[string]any{"email": "ceo@example.com", "email_verified": "true"}, nil, resource, "mcp bugs:write"},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			a := s.issued(bearing(p.assertion(c.claims), c.pairs...))
+			claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if claims.Audience != c.audience || a.text("scope") != c.scope || claims.Scope != c.scope || claims.Email != "" || claims.Subject != "acme:U1" {
+				t.Errorf("got %s for %s and %s: %+v", a.text("scope"), claims.Audience, claims.Subject, claims.AccessTokenClaims)
+			}
+		})
+	}
+}
+
+func TestARequestMayOnlyNarrowAnAssertion(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	good := p.assertion(map[string]any{"scope": "mcp"})
+	s.token(bearing(good, "scope", "bugs:write")).refused(t, 400, "invalid_scope")
+	s.token(bearing(good, "scope", "openid profile")).refused(t, 400, "invalid_scope")
+	s.token(bearing(good, "resource", issuer+"/admin")).refused(t, 400, "invalid_grant")
+	s.token(bearing(good, "resource", issuer+"/sse")).refused(t, 400, "invalid_grant")
+	s.token(bearing(good, "resource", "https://other.example/mcp")).refused(t, 400, "invalid_target")
+	s.issued(bearing(good, "scope", "mcp bugs:write", "resource", resource))
+}
+
+func TestWhichClientsAProviderCanVouchFor(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	id := s.register()
+	registered := s.program(request(http.MethodPost, "/register",
+		`{"redirect_uris":["`+callback+`"],"token_endpoint_auth_method":"client_secret_basic","grant_types":["authorization_code","`+oauth.GrantJWTBearer+`"]}`))
+	if got := registered.fields["grant_types"]; !slices.Equal(got.([]any), []any{"authorization_code"}) {
+		t.Errorf("a client has registered for %v", got)
+	}
+	confidential, secret := registered.text("client_id"), registered.text("client_secret")
+	for rule, c := range map[string]struct {
+		values url.Values
+		status int
+		code   string
+	}{
+		"no secret":                          {bearing(p.assertion(nil), "client_secret", "-"), 401, "invalid_client"},
+		"a wrong secret":                     {bearing(p.assertion(nil), "client_secret", "wrong"), 401, "invalid_client"},
+		"no client":                          {bearing(p.assertion(nil), "client_id", "-", "client_secret", "-"), 401, "invalid_client"},
+		"nobody":                             {bearing(p.assertion(map[string]any{"client_id": "nobody"}), "client_id", "nobody", "client_secret", "-"), 401, "invalid_client"},
+		"a client for other grants":          {bearing(p.assertion(map[string]any{"client_id": robotID}), "client_id", robotID, "client_secret", "robot-secret"), 400, "unauthorized_client"},
+		"a client that registered":           {bearing(p.assertion(map[string]any{"client_id": id}), "client_id", id, "client_secret", "-"), 400, "unauthorized_client"},
+		"a client that registered, a secret": {bearing(p.assertion(map[string]any{"client_id": confidential}), "client_id", confidential, "client_secret", secret), 400, "unauthorized_client"},
+	} {
+		t.Run(rule, func(t *testing.T) { s.token(c.values).refused(t, c.status, c.code) })
+	}
+	r := request(http.MethodPost, "/token", bearing(p.assertion(nil), "client_id", "-", "client_secret", "-", "scope", "mcp", "resource", resource))
+	r.SetBasicAuth(agentID, agentPass)
+	if a := s.program(r); a.StatusCode != http.StatusOK {
+		t.Errorf("with HTTP Basic: %v", a.fields)
+	}
+}
+
+func TestAnIdentityAssertionIsUsedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newIDP(t)
+		s := newSite(t, p.trust)
+		cfg := defaultConfig()
+		cfg.Password, cfg.Log = s.users, nopLog
+		p.trust(&cfg)
+		other := &site{t: t, store: s.store, users: s.users, tries: authserver.NewTries()}
+		other.open(cfg)
+		raw := p.assertion(map[string]any{"jti": "a"})
+		var won atomic.Int32
+		var all sync.WaitGroup
+		for i := range 20 {
+			node := []*site{s, other}[i%2]
+			all.Go(func() {
+				if node.token(bearing(raw)).StatusCode == http.StatusOK {
+					won.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d of 20 got a token on two nodes", won.Load())
+		}
+		s.token(bearing(p.assertion(map[string]any{"jti": "a", "sub": "U2"}))).refused(t, 400, "invalid_grant")
+		s.issued(bearing(p.assertion(map[string]any{"jti": "b"})))
+		// The mark outlives the assertion for every clock that may be slow.
+		for range 35 {
+			time.Sleep(10 * time.Second)
+			for _, node := range []*site{s, other} {
+				node.token(bearing(raw)).refused(t, 400, "invalid_grant")
+			}
+		}
+	})
+}
+
+func TestAllowHoldsForAssertionsAsWell(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust, func(c *authserver.Config) {
+		c.Allow = &policy.Allow{Domains: []string{"example.com"}, Groups: []string{"staff"}}
+	})
+	verified := func(email string, more ...any) map[string]any {
+		return map[string]any{"email": email, "email_verified": true, "groups": more}
+	}
+	s.token(bearing(p.assertion(nil))).refused(t, 400, "invalid_grant")
+	s.token(bearing(p.assertion(verified("eve@evil.example", "guests")))).refused(t, 400, "invalid_grant")
+	s.token(bearing(p.assertion(map[string]any{"email": "carol@example.com"}))).refused(t, 400, "invalid_grant")
+	s.issued(bearing(p.assertion(verified("carol@example.com"))))
+	s.issued(bearing(p.assertion(verified("dave@partner.example", "guests", "staff"))))
+	// What was refused has not been used up.
+	refused := p.assertion(nil)
+	s.token(bearing(refused)).refused(t, 400, "invalid_grant")
+	cfg := defaultConfig()
+	cfg.Password, cfg.Log = s.users, nopLog
+	p.trust(&cfg)
+	s.open(cfg)
+	s.issued(bearing(refused))
+}
+
+func TestRulesOfScopesHoldForAssertionsAsWell(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust, func(c *authserver.Config) {
+		c.Scopes = slices.Clone(c.Scopes)
+		c.Scopes[1].Allow = &policy.Allow{Groups: []string{"staff"}}
+		c.Scopes[1].Implies = oauth.Scopes{"mcp", "admin"}
+	})
+	staff := map[string]any{"scope": "bugs:write", "groups": []string{"staff"}}
+	s.token(bearing(p.assertion(map[string]any{"scope": "bugs:write"}))).refused(t, 400, "invalid_grant")
+	if got := s.issued(bearing(p.assertion(map[string]any{"scope": "mcp bugs:write"}))).text("scope"); got != "mcp" {
+		t.Errorf("a guest has %s", got)
+	}
+	if got := s.issued(bearing(p.assertion(staff))).text("scope"); got != "bugs:write" {
+		t.Errorf("staff has %s", got)
+	}
+	// What comes with a scope can be asked for, as far as the resource has it.
+	if got := s.issued(bearing(p.assertion(staff), "scope", "mcp admin")).text("scope"); got != "mcp" {
+		t.Errorf("staff that asks for less has %s", got)
+	}
+}
+
+// Registrations for the grant type cannot be made, and one that is there all the
+// same is of no use.
+func TestARegistrationIsNoGroundForAnAssertion(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	id := s.register()
+	key := "test/client/" + strings.TrimPrefix(id, "mcp_")
+	rec, err := s.store.Inner().Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Value = []byte(strings.Replace(string(rec.Value), `"authorization_code"`, `"authorization_code","`+oauth.GrantJWTBearer+`"`, 1))
+	if !strings.Contains(string(rec.Value), oauth.GrantJWTBearer) {
+		t.Fatalf("the record is %s", rec.Value)
+	}
+	if err := s.store.Inner().Put(t.Context(), key, rec); err != nil {
+		t.Fatal(err)
+	}
+	s.token(bearing(p.assertion(map[string]any{"client_id": id}), "client_id", id, "client_secret", "-")).refused(t, 400, "unauthorized_client")
+}
+
+func TestNewKeysOfTheProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newIDP(t)
+		s := newSite(t, p.trust)
+		s.issued(bearing(p.assertion(nil)))
+		old := p.key
+		time.Sleep(time.Millisecond) // no two things happen at the same moment
+		p.rotate("2")
+		s.issued(bearing(p.assertion(nil)))
+		s.token(bearing(signedBy(t, old, oauth.IdentityAssertionType, nil, p.claims(nil)))).refused(t, 400, "invalid_grant")
+		// Keys that nobody has make the provider be asked, but not often.
+		before := p.fetches
+		var all sync.WaitGroup
+		for range 50 {
+			old.KeyID = rand.Text()
+			raw := signedBy(t, old, oauth.IdentityAssertionType, nil, p.claims(nil))
+			all.Go(func() { s.token(bearing(raw)).refused(t, 400, "invalid_grant") })
+		}
+		all.Wait()
+		if n := p.fetches - before; n > 2 {
+			t.Errorf("50 made up keys made the keys be fetched %d times", n)
+		}
+		p.set(func() { p.down = true })
+		time.Sleep(time.Hour)
+		s.issued(bearing(p.assertion(nil)))
+	})
+}
+
+func TestWhileTheProviderIsDownNothingIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newIDP(t)
+		s := newSite(t, p.trust)
+		p.set(func() { p.down = true })
+		a := s.token(bearing(p.assertion(nil)))
+		a.refused(t, 503, "temporarily_unavailable")
+		if a.Header.Get("Retry-After") == "" {
+			t.Error("there is no Retry-After")
+		}
+		p.set(func() { p.down = false })
+		time.Sleep(20 * time.Second)
+		s.issued(bearing(p.assertion(nil)))
+	})
+}
+
+func TestAStoreFaultUsesNoAssertionUp(t *testing.T) {
+	p := newIDP(t)
+	for _, when := range []storetest.Moment{storetest.Before, storetest.During} {
+		s := newSite(t, p.trust)
+		raw := p.assertion(nil)
+		s.store.FailMethods(when)
+		a := s.token(bearing(raw))
+		a.refused(t, 503, "temporarily_unavailable")
+		if a.Header.Get("Retry-After") == "" {
+			t.Error("there is no Retry-After")
+		}
+		s.store.Heal()
+		s.issued(bearing(raw))
+	}
+}
+
+// documented is a site with a provider and a client that nobody has allowed
+// anything.
+func documented(t *testing.T, p *idp, change map[string]any) (*site, *documents) {
+	t.Helper()
+	fields := map[string]any{"grant_types": []string{"authorization_code", oauth.GrantJWTBearer}}
+	maps.Copy(fields, change)
+	s, d, _ := newDocumentSite(t, fields, p.trust)
+	return s, d
+}
+
+func TestAProviderVouchesForAClientWithADocument(t *testing.T) {
+	p := newIDP(t)
+	forDocument := map[string]any{"client_id": documentID}
+	t.Run("without keys", func(t *testing.T) {
+		s, d := documented(t, p, nil)
+		a := s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
+		claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+		if err != nil || claims.ClientID != documentID {
+			t.Errorf("the token is for %v, %v", claims, err)
+		}
+		// It is known from then on.
+		d.setDown(true)
+		s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
+	})
+	t.Run("with keys", func(t *testing.T) {
+		key := newKey(t)
+		s, _ := documented(t, p, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": key.set()})
+		form := url.Values{"grant_type": {oauth.GrantJWTBearer}, "assertion": {p.assertion(forDocument)}}
+		s.token(with(maps.Clone(form), "client_id", documentID)).refused(t, 401, "invalid_client")
+		s.token(newKey(t).assert(form, documentID, nil)).refused(t, 401, "invalid_client")
+		s.issued(key.assert(form, documentID, nil))
+	})
+	t.Run("for nothing else", func(t *testing.T) {
+		s, _ := documented(t, p, map[string]any{"grant_types": []string{oauth.GrantJWTBearer}, "redirect_uris": nil})
+		s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
+		if page := s.browser().get("/authorize?" + authorization(documentID).Encode()); page.status != http.StatusBadRequest {
+			t.Errorf("asking a person: %d", page.status)
+		}
+	})
+	t.Run("that does not want it", func(t *testing.T) {
+		s, _ := documented(t, p, map[string]any{"grant_types": []string{"authorization_code"}})
+		s.token(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-")).refused(t, 400, "unauthorized_client")
+	})
+}
+
+// Whoever has no word of the provider for it does not make the server fetch a
+// document.
+func TestStrangersMakeNobodyFetchDocumentsWithAssertions(t *testing.T) {
+	p, stranger := newIDP(t), newIDP(t)
+	s, d := documented(t, p, nil)
+	asked := func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.asked
+	}
+	for rule, c := range map[string]struct {
+		raw, code string
+	}{
+		"none":                         {"", "invalid_request"},
+		"junk":                         {"junk", "invalid_grant"},
+		"a stranger's":                 {stranger.assertion(map[string]any{"client_id": documentID}), "invalid_grant"},
+		"of another issuer":            {p.assertion(map[string]any{"client_id": documentID, "iss": "https://evil.example"}), "invalid_grant"},
+		"for another server":           {p.assertion(map[string]any{"client_id": documentID, "aud": "https://other.example"}), "invalid_grant"},
+		"for another client":           {p.assertion(nil), "invalid_client"},
+		"for another client, document": {p.assertion(map[string]any{"client_id": documentID + "x"}), "invalid_client"},
+	} {
+		status := 400
+		if c.code == "invalid_client" {
+			status = 401
+		}
+		t.Run(rule, func(t *testing.T) {
+			s.token(bearing(c.raw, "client_id", documentID, "client_secret", "-")).refused(t, status, c.code)
+		})
+	}
+	if n := asked(); n != 0 {
+		t.Errorf("%d documents were fetched", n)
+	}
+	s.issued(bearing(p.assertion(map[string]any{"client_id": documentID}), "client_id", documentID, "client_secret", "-"))
+	if n := asked(); n != 1 {
+		t.Errorf("%d documents were fetched for a good one", n)
+	}
+}
+
+func TestIdentityAssertionsAreThereWhereAProviderIsBelieved(t *testing.T) {
+	p := newIDP(t)
+	for _, on := range []bool{false, true} {
+		s := newSite(t, func(c *authserver.Config) {
+			if on {
+				p.trust(c)
+			}
+		})
+		var m oauth.AuthorizationServerMetadata
+		if err := json.NewDecoder(s.serve(request(http.MethodGet, oauth.WellKnownServer, nil)).Body).Decode(&m); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(m.GrantTypesSupported, oauth.GrantJWTBearer) != on ||
+			slices.Equal(m.AuthorizationGrantProfilesSupported, []string{"urn:ietf:params:oauth:grant-profile:id-jag"}) != on {
+			t.Errorf("on is %v, and the metadata says %q and %q", on, m.GrantTypesSupported, m.AuthorizationGrantProfilesSupported)
+		}
+		if !on {
+			s.token(bearing(p.assertion(nil))).refused(t, 400, "unsupported_grant_type")
+		}
+	}
+}
+
+// The user is the one who signs in at the provider with a browser.
+func TestAssertionsAndSignInsAreOfTheSameUser(t *testing.T) {
+	p := newIDP(t)
+	var l login.Redirect
+	s := newSite(t, p.trust, func(c *authserver.Config) { l = c.Redirects[0].Login })
+	a := s.issued(bearing(p.assertion(nil)))
+	claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := l.(login.Asserter).Assert(t.Context(), p.assertion(nil))
+	if err != nil || id.Subject != claims.Subject || !l.Recognizes(id) {
+		t.Errorf("%+v, %v, and the token is of %s", id, err, claims.Subject)
+	}
+}
