@@ -145,9 +145,10 @@ func callGo(t *testing.T, session *mcp.ClientSession) {
 	}
 }
 
-// goPerson agrees once and never again, so that a client that asks a second time is noticed.
+// goPerson agrees once, or as often as a test says, and never again, so that a client that asks too often is noticed.
 type goPerson struct {
 	visitor *visitor
+	agrees  int // 0 for once
 	asked   int
 	source  *expiringSource
 }
@@ -161,7 +162,7 @@ func (p *goPerson) handler(t *testing.T, g *gateway, client func(*auth.Authoriza
 		Client:              &http.Client{Transport: g.http2()},
 		RequestRefreshToken: true,
 		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			if p.asked++; p.asked > 1 {
+			if p.asked++; p.asked > max(p.agrees, 1) {
 				return nil, errAskedAgain
 			}
 			callback := p.visitor.authorize(args.URL)

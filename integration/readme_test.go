@@ -59,8 +59,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// notYet are the ids that wait for step-up, for tools by scope and for sessions that are bound to their users.
-var notYet = []string{"S2", "R7", "R14"}
+// notYet are the ids that wait for sessions that are bound to their users.
+var notYet = []string{"R14"}
 
 // coveredIDs are the ids in the first column of a table whose last column names a test.
 func coveredIDs(t *testing.T, readme string) (out []string) {
