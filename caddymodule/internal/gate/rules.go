@@ -54,7 +54,8 @@ func (g *Gate) gainable(ctx context.Context, c *token.Claims) policy.Set {
 
 // judge lets a request through whose messages the rules of the resource allow. It
 // decides by the body, which the upstream then gets byte by byte, and refuses
-// what somebody could read in another way.
+// what somebody could read in another way. What the caller can get, which may need
+// a look at the store, is asked for only when something is missing.
 func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claims *token.Claims) (Pass, *Refused) {
 	messages, fault := readMessages(w, r)
 	if fault != nil {
@@ -65,18 +66,19 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 	if d.Outcome == policy.Lacking {
 		d = res.rules.Decide(messages, held, gainable())
 	}
+	f := refusal{reason: ErrDenied, read: true, calls: d.Calls}
 	switch d.Outcome {
 	case policy.Lacking:
 		g.stepUp(r.Context(), claims, d.Needed)
-		return Pass{}, g.refuse(w, r, refusal{
-			status: http.StatusForbidden, challenge: res.forbidden(claims.Scopes, d.Needed, "the call needs a scope that the token does not have"),
-			body: rpcErrors(messages, codeForbidden, "the token lacks a scope for this: "+d.Needed.String()), reason: ErrLacking, read: true, calls: d.Calls,
-		})
+		f.status, f.reason = http.StatusForbidden, ErrLacking
+		f.challenge = res.forbidden(claims.Scopes, d.Needed, "the call needs a scope that the token does not have")
+		f.body = rpcErrors(messages, codeForbidden, "the token lacks a scope for this: "+d.Needed.String())
+		return Pass{}, g.refuse(w, r, f)
 	case policy.Denied:
-		return Pass{}, g.refuse(w, r, refusal{
-			status: deniedStatus(r, messages), body: rpcErrors(messages, policy.CodeInvalidParams, "no scope that you can have here is good for this"),
-			reason: ErrDenied, read: true, calls: d.Calls,
-		})
+		f.status = deniedStatus(r, messages)
+		f.body = rpcErrors(messages, policy.CodeInvalidParams, "no scope that you can have here is good for this")
+		return Pass{}, g.refuse(w, r, f)
+	case policy.Allowed:
 	}
 	prepareForRules(r)
 	lists := &listing{shows: func(tool string) bool { return res.rules.Shows(tool, held, gainable) }}

@@ -44,12 +44,12 @@ func (s *Service) StepUp(ctx context.Context, id string, needed oauth.Scopes) er
 		return nil
 	}
 	_, err := s.change(ctx, key, errNoStepUp, func(g *Grant, now time.Time) error {
-		recent := slices.DeleteFunc(slices.Clone(g.StepUps), func(u stepUp) bool { return now.Sub(u.Time) > stepUpPause })
-		known := slices.ContainsFunc(recent, func(u stepUp) bool { return u.Scopes == needed.String() })
-		if !g.Active(now) || needed.Within(g.Scopes) || known || len(recent) >= maxStepUps {
+		g.StepUps = slices.DeleteFunc(g.StepUps, func(u stepUp) bool { return now.Sub(u.Time) > stepUpPause })
+		known := slices.ContainsFunc(g.StepUps, func(u stepUp) bool { return u.Scopes == needed.String() })
+		if !g.Active(now) || needed.Within(g.Scopes) || known || len(g.StepUps) >= maxStepUps {
 			return errNoStepUp
 		}
-		g.StepUps = append(recent, stepUp{Scopes: needed.String(), Time: now, Due: true})
+		g.StepUps = append(g.StepUps, stepUp{Scopes: needed.String(), Time: now, Due: true})
 		return nil
 	})
 	if errors.Is(err, errNoStepUp) {
