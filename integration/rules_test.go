@@ -127,6 +127,9 @@ func TestNoFramingCallsATool(t *testing.T) {
 	rec := startRecorder(t)
 	g := startGateway(t, gatewayConfig{site: "mcp_auth " + rec.address + " {\n" + userLine + toolScopes + "\n}"})
 	gr := g.newGrant(t, nil)
+	stream := openStream(t, g.client, g.origin+"/sse", gr.access)
+	stream.want(endpointEvent) // which gives the session of the old transport
+	rec.reset()
 	for name, framing := range framings(t) {
 		line, rest, _ := strings.Cut(framing, "\r\n")
 		request := fmt.Sprintf("%s HTTP/1.1\r\nHost: localhost:%d\r\nAuthorization: Bearer %s\r\n%s", line, g.port, gr.access, rest)
