@@ -171,6 +171,7 @@ func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg.Documents = documentPolicy(s.options.Registration)
 	cfg.AlwaysAsk = s.options.RememberConsent != nil && !*s.options.RememberConsent
 	cfg.DeviceAuthorization = isSet(s.options.DeviceAuthorization)
+	cfg.RequireFactor = s.options.SecondFactor == requiredFactor
 	cfg.OpenServiceAccounts = s.options.Registration.ServiceAccounts == "open"
 	cfg.InitialAccess = s.initialAccess
 	if len(s.options.Users) > 0 {

@@ -57,6 +57,7 @@ func init() {
 //			service_accounts token|open
 //		}
 //		device_authorization  [on|off]
+//		second_factor         optional|required
 //		pkce_plain            [on|off]
 //		remember_consent      [on|off]
 //		allow_query_token     [on|off]

@@ -52,6 +52,7 @@ func (p *parser) accessLines() map[string]subdirective {
 		"device_authorization": {
 			usage: "device_authorization [on|off]", read: p.flag(&o.DeviceAuthorization),
 		},
+		"second_factor": {usage: "second_factor optional|required", example: "second_factor required", read: p.text(&o.SecondFactor)},
 		"allow_query_token": {
 			usage: "allow_query_token [on|off]", read: p.flag(&o.AllowQueryToken),
 		},

@@ -18,7 +18,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, checkAssertions, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, checkRules, checkStaticScopes, b.checkSharedScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, checkAssertions, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, checkRules, checkStaticScopes, b.checkSharedScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients, checkFactorUsers,
 	} {
 		if err := check(s); err != nil {
 			return err
@@ -48,6 +48,7 @@ var signInLines = []line{
 	{"pkce_plain", func(o *Options) any { return o.PKCEPlain }},
 	{"remember_consent", func(o *Options) any { return o.RememberConsent }},
 	{"device_authorization", func(o *Options) any { return o.DeviceAuthorization }},
+	{"second_factor", func(o *Options) any { return o.SecondFactor }},
 }
 
 // tokenLines count where tokens are issued.

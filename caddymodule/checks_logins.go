@@ -57,6 +57,16 @@ func checkPublicLogins(s *site) error {
 	return nil
 }
 
+// checkFactorUsers refuses to promise a second factor of users who sign in at a
+// provider, which is where they have one.
+func checkFactorUsers(s *site) error {
+	if s.home != s || s.handler.options.SecondFactor != requiredFactor || len(s.options.Users) > 0 || len(s.logins) == 0 {
+		return nil
+	}
+	return errors.New("second_factor required is about local users, and all users of this site sign in elsewhere. " +
+		"Require a second factor there, and take the line away")
+}
+
 // checkLoginSubjects keeps users of logins apart from local users and from
 // clients, whose names are subjects as well.
 func checkLoginSubjects(s *site) error {

@@ -20,7 +20,7 @@ func (s *site) detach() {
 	}
 	o := &s.options
 	o.Issuer, o.Users, o.Allow, o.Clients = "", nil, nil, nil
-	o.PKCEPlain, o.RememberConsent, o.DeviceAuthorization = nil, nil, nil
+	o.PKCEPlain, o.RememberConsent, o.DeviceAuthorization, o.SecondFactor = nil, nil, nil, ""
 	o.Registration = (*Registration)(nil).merge(nil)
 	s.logins = nil
 }

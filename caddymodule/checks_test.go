@@ -129,6 +129,13 @@ func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 		"the limit of sign-ins":                 {at("rate_limit login 5 1m\n"), elsewhere("rate_limit")},
 		"plain PKCE":                            {at("pkce_plain\n"), elsewhere("pkce_plain")},
 		"devices":                               {at("device_authorization\n"), elsewhere("device_authorization")},
+		"second factors":                        {at("second_factor required\n"), elsewhere("second_factor")},
+		"second factors of users of a provider": {
+			own("login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\nsecond_factor required\n"),
+			"second_factor required is about local users, and all users of this site sign in elsewhere. " +
+				"Require a second factor there, and take the line away",
+		},
+		"second factors of local users": {own(alice + "second_factor required\n"), ""},
 		"a client of the device grant that is off": {
 			own(alice + "client tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"),
 			"the client 'tv' has the grant of devices, which is off. Add the line: device_authorization on",

@@ -45,6 +45,7 @@ func (o Options) merge(global Options) Options {
 	o.CodeLifetime = cmp.Or(o.CodeLifetime, global.CodeLifetime, defaultCodeLifetime)
 	o.SigningKeyLifetime = cmp.Or(o.SigningKeyLifetime, global.SigningKeyLifetime, defaultSigningKeyLifetime)
 	o.DeviceAuthorization = cmp.Or(o.DeviceAuthorization, global.DeviceAuthorization)
+	o.SecondFactor = cmp.Or(o.SecondFactor, global.SecondFactor)
 	o.PKCEPlain = cmp.Or(o.PKCEPlain, global.PKCEPlain)
 	o.RememberConsent = cmp.Or(o.RememberConsent, global.RememberConsent)
 	o.AllowQueryToken = cmp.Or(o.AllowQueryToken, global.AllowQueryToken)

@@ -109,6 +109,11 @@ type Options struct {
 	// device. Default: false.
 	DeviceAuthorization *bool `json:"device_authorization,omitempty"`
 
+	// Whether users of the configuration need a second factor or a passkey to
+	// sign in: "optional" leaves it to them, and with "required" those who have
+	// none set one up after their next password. Default: optional.
+	SecondFactor string `json:"second_factor,omitempty"`
+
 	// Accept the PKCE method "plain" of old clients. It does not protect the
 	// authorization code. Default: false.
 	PKCEPlain *bool `json:"pkce_plain,omitempty"`

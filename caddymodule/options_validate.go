@@ -45,6 +45,7 @@ func indexed(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) 
 func (o *Options) validate() error {
 	var f faults
 	f.add("auth_type", checkAuthType(o.AuthType))
+	f.add("second_factor", checkSecondFactor(o.SecondFactor))
 	f.add("name", checkText(o.Name))
 	f.add("issuer", checkIssuer(o.Issuer))
 	f.add("dangerously_omit_auth", checkOmitAuth(o.DangerouslyOmitAuth))
@@ -74,6 +75,16 @@ func (o *Options) validate() error {
 		f.add("ui.help_url", checkHelpURL(o.UI.HelpURL))
 	}
 	return f.first
+}
+
+// requiredFactor is the value of second_factor that makes everybody have one.
+const requiredFactor = "required"
+
+func checkSecondFactor(s string) error {
+	if s == "" || s == "optional" || s == requiredFactor {
+		return nil
+	}
+	return fmt.Errorf("there is no second_factor '%s'. Write one of: second_factor optional|required", s)
 }
 
 func checkAuthType(s string) error {

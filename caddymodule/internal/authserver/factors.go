@@ -48,8 +48,11 @@ func (s *Server) afterPassword(w http.ResponseWriter, r *http.Request, tx *trans
 		if err != nil {
 			return unavailable(err)
 		}
-		if state.App {
+		switch {
+		case state.App:
 			return s.leadToCode(w, tx, user)
+		case s.cfg.RequireFactor:
+			return s.leadToEnrol(w, tx, user)
 		}
 	}
 	return s.admit(w, r, tx, user)
@@ -63,12 +66,16 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, tx *transaction, 
 	return s.afterLogin(w, tx)
 }
 
-// leadToCode sends the browser to the page for the second factor. That the
-// password was right is sealed into the transaction under a purpose of its own,
-// which no other endpoint takes; a session starts only behind that page.
+// withPassword is the transaction while something else is due. That the password
+// was right is sealed into it under a purpose of its own, which one endpoint takes
+// and no other; a session starts only behind that.
+func (t *transaction) withPassword(p purpose, user login.Identity) *transaction {
+	return t.waiting(p, &pending{User: &login.Identity{Subject: user.Subject, Provider: user.Provider, Stamp: user.Stamp}})
+}
+
+// leadToCode sends the browser to the page for the second factor.
 func (s *Server) leadToCode(w http.ResponseWriter, tx *transaction, user login.Identity) error {
-	next := tx.waiting(forCode, &pending{User: &login.Identity{Subject: user.Subject, Provider: user.Provider, Stamp: user.Stamp}})
-	return s.continueAt(w, pathCode, next)
+	return s.continueAt(w, pathCode, tx.withPassword(forCode, user))
 }
 
 // askCode asks for the second factor.

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"errors"
-	"html/template"
 	"net/http"
 	"time"
 
@@ -29,7 +28,7 @@ func (s *Server) signInView(r *http.Request, current *session) (*pages.SignIn, e
 		return nil, unavailable(err)
 	}
 	v := &pages.SignIn{
-		App: state.App, Since: state.Since, RecoveryCodes: state.RecoveryCodes,
+		App: state.App, Since: state.Since, RecoveryCodes: state.RecoveryCodes, Required: s.cfg.RequireFactor,
 		Offered: s.factors.HasPasskeys(), Full: len(state.Passkeys) >= factor.MaxPasskeys,
 	}
 	for _, p := range state.Passkeys {
@@ -89,22 +88,14 @@ func (s *Server) showFactor(w http.ResponseWriter, r *http.Request, tx *transact
 		tx.Secret = factor.NewSecret()
 	}
 	tx.Session = current.ID
+	if tx.Secret != nil {
+		return s.showKey(w, r, tx, current.User.Subject, pages.Enrol{Failed: failed, Back: pathAccount})
+	}
 	sealed, err := s.seal.seal(tx)
 	if err != nil {
 		return err
 	}
-	status := failedStatus(w, failed)
-	if tx.Secret == nil {
-		s.rendered(w, s.pages.Factor(w, r, status, pages.Factor{Failed: failed, Token: sealed}))
-		return nil
-	}
-	key, err := factor.NewKey(tx.Secret, s.cfg.Name, current.User.Subject)
-	if err != nil {
-		return err
-	}
-	s.rendered(w, s.pages.Enrol(w, r, status, pages.Enrol{
-		URI: template.URL(key.URI), Secret: key.Text, Failed: failed, Token: sealed, // #nosec G203 -- an otpauth address of our own
-	}))
+	s.rendered(w, s.pages.Factor(w, r, failedStatus(w, failed), pages.Factor{Failed: failed, Token: sealed}))
 	return nil
 }
 
@@ -154,13 +145,17 @@ func (s *Server) factorChanged(w http.ResponseWriter, r *http.Request, tx *trans
 	switch decision {
 	case pages.DecisionRemove:
 		tx.Purpose = forAccount
-		return s.showAccount(w, r, tx, current, pages.Account{Notice: pages.FactorOff})
+		notice := pages.FactorOff
+		if s.cfg.RequireFactor {
+			notice = pages.FactorAnew
+		}
+		return s.showAccount(w, r, tx, current, pages.Account{Notice: notice})
 	case pages.DecisionEnrol:
 		if err := s.sessions.endOthers(r.Context(), current); err != nil {
 			return unavailable(err)
 		}
 	}
-	s.rendered(w, s.pages.Recovery(w, r, http.StatusOK, codes))
+	s.rendered(w, s.pages.Recovery(w, r, http.StatusOK, pages.Recovery{Codes: codes, Next: pathAccount}))
 	return nil
 }
 

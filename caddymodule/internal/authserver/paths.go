@@ -14,6 +14,7 @@ const (
 	pathAuthorize     = pages.PathAuthorize
 	pathLogin         = pages.PathLogin
 	pathCode          = pages.PathCode
+	pathEnrol         = pages.PathEnrol
 	pathPasskey       = pages.PathPasskey
 	pathLeave         = pathLogin + "/provider"
 	pathCallback      = "/callback"
@@ -62,7 +63,7 @@ func Route(path string) string {
 func Paths() []string {
 	return []string{
 		pathAuthorize, pathLogin, pathLeave, pathCallback, pathSwitch, pathLogout, pathAccount, pathRemove,
-		pathCode, pathPasskey, pathFactor, pathNewPasskey, pathRemovePasskey,
+		pathCode, pathEnrol, pathPasskey, pathFactor, pathNewPasskey, pathRemovePasskey,
 		pathToken, pathRegister, pathRevoke, pathIntrospect, pathJWKS, pathHealth, pathDevice, pathDeviceAuthorization,
 	}
 }

@@ -51,6 +51,9 @@ func (s *Server) endpoints() []endpoint {
 	if s.factors != nil {
 		out = append(out, s.page(pathCode, s.askCode, s.takeCode), s.page(pathFactor, s.factor, s.changeFactor))
 	}
+	if s.factors != nil && s.cfg.RequireFactor {
+		out = append(out, s.page(pathEnrol, s.askEnrol, s.takeEnrol))
+	}
 	if s.factors != nil && s.factors.HasPasskeys() {
 		out = append(out,
 			s.page(pathPasskey, s.askPasskey, s.takePasskey),

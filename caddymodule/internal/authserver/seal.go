@@ -79,6 +79,7 @@ const (
 	forDevice    purpose = "device"
 
 	forCode       purpose = "code"        // the password was right
+	forEnrol      purpose = "enrol"       // the password was right, and a second factor has to be set up
 	forPasskey    purpose = "passkey"     // a passkey is asked for
 	forFactor     purpose = "factor"      // the second factor is set up or changed
 	forNewPasskey purpose = "new passkey" // a passkey is being made

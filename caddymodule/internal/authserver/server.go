@@ -54,6 +54,9 @@ type Config struct {
 	// Password signs in local users; nil when there are none.
 	Password login.Password
 
+	// RequireFactor lets nobody in by a password alone.
+	RequireFactor bool
+
 	// Redirects sign people in at providers, in the order of their buttons.
 	Redirects []Redirect
 

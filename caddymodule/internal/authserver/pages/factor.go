@@ -12,6 +12,7 @@ type SignIn struct {
 	App           bool      // there is an authenticator app
 	Since         time.Time // with App
 	RecoveryCodes int       // that are left, with App
+	Required      bool      // nobody gets in by a password alone
 
 	Passkeys []Passkey
 
@@ -35,6 +36,7 @@ type Notice string
 const (
 	NoNotice       Notice = ""
 	FactorOff      Notice = "factor_off"
+	FactorAnew     Notice = "factor_anew" // and another one has to be set up
 	PasskeyAdded   Notice = "passkey_added"
 	PasskeyRemoved Notice = "passkey_removed"
 )
@@ -82,14 +84,20 @@ type Enrol struct {
 	URI    template.URL
 	Secret string // the key in base32
 
+	// Required says that the person is not signed in before it is set up.
+	Required bool
+
 	Failed
-	Token string // see Consent.Token
+	Back    string // address of the page to go back to
+	Token   string // see Consent.Token
+	Locales string // see Consent.Locales
 }
 
 type enrolBody struct {
 	Enrol
 	Server serverView
 	QR     qrCode
+	Action string
 }
 
 // Groups is the secret in groups of four letters, as people copy it.
@@ -103,14 +111,17 @@ func (b enrolBody) Groups() string {
 }
 
 // Enrol writes the page. Its form posts FieldToken, FieldCode and DecisionEnrol to
-// AccountPath + FactorSuffix.
+// AccountPath + FactorSuffix, or to PathEnrol when it is required.
 func (r *Renderer) Enrol(w http.ResponseWriter, req *http.Request, status int, v Enrol) error {
 	qr, err := newQRCode(string(v.URI))
 	if err != nil {
 		return err
 	}
-	body := enrolBody{Enrol: v, Server: r.site.Server, QR: qr}
-	return r.write(w, r.choose(req, ""), status, "enrol", frame{Body: body, Isolated: true})
+	body := enrolBody{Enrol: v, Server: r.site.Server, QR: qr, Action: r.site.AccountPath + FactorSuffix}
+	if v.Required {
+		body.Action = PathEnrol
+	}
+	return r.write(w, r.choose(req, v.Locales), status, "enrol", frame{Body: body, Isolated: !v.Required})
 }
 
 // Factor is the page on which the second factor is taken away, or gets new
@@ -131,12 +142,20 @@ func (r *Renderer) Factor(w http.ResponseWriter, req *http.Request, status int, 
 	return r.write(w, r.choose(req, ""), status, "factor", frame{Body: factorBody{v, r.site.Server}, Isolated: true})
 }
 
+// Recovery is the page that shows recovery codes, once.
+type Recovery struct {
+	Codes    []string
+	Next     string // address of the page that follows
+	Required bool   // see Enrol.Required
+	Locales  string // see Consent.Locales
+}
+
 type recoveryBody struct {
-	Codes  []string
+	Recovery
 	Server serverView
 }
 
-// Recovery writes the page that shows recovery codes, once.
-func (r *Renderer) Recovery(w http.ResponseWriter, req *http.Request, status int, codes []string) error {
-	return r.write(w, r.choose(req, ""), status, "recovery", frame{Body: recoveryBody{codes, r.site.Server}, Isolated: true})
+// Recovery writes the page.
+func (r *Renderer) Recovery(w http.ResponseWriter, req *http.Request, status int, v Recovery) error {
+	return r.write(w, r.choose(req, v.Locales), status, "recovery", frame{Body: recoveryBody{v, r.site.Server}, Isolated: !v.Required})
 }

@@ -224,7 +224,10 @@ func addFactors(r *Renderer, all map[string]func(http.ResponseWriter, *http.Requ
 			return r.Code(w, req, 403, Code{Client: &claude, Resource: cisco, Failed: failed, Back: "/authorize?continue=x", Token: token})
 		}
 		all["enrol "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
-			return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", Failed: failed, Token: token})
+			return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", Failed: failed, Back: "/account", Token: token})
+		}
+		all["enrol required "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
+			return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DP", Failed: failed, Required: true, Back: "/account", Token: token})
 		}
 		all["factor "+string(f)] = func(w http.ResponseWriter, req *http.Request) error {
 			return r.Factor(w, req, 200, Factor{Failed: failed, Token: token})
@@ -234,16 +237,16 @@ func addFactors(r *Renderer, all map[string]func(http.ResponseWriter, *http.Requ
 		return r.Code(w, req, 200, Code{Back: "/account", Token: token})
 	}
 	all["recovery"] = func(w http.ResponseWriter, req *http.Request) error {
-		return r.Recovery(w, req, 200, []string{"aaaa-bbbb-cccc-dddd", "eeee-ffff-gggg-hhhh"})
+		return r.Recovery(w, req, 200, Recovery{Codes: []string{"aaaa-bbbb-cccc-dddd", "eeee-ffff-gggg-hhhh"}, Next: "/account"})
 	}
 	for name, v := range map[string]SignIn{
 		"nothing":  {Offered: true},
-		"no names": {},
+		"no names": {Required: true},
 		"all": {App: true, Since: time.Now(), RecoveryCodes: 1, Offered: true, Full: true, Passkeys: []Passkey{
 			{ID: "a", Name: "Laptop", Added: time.Now()}, {ID: "b", Name: "<b>\u202ephone", Added: time.Now(), Used: time.Now()},
 		}},
 	} {
-		for _, n := range []Notice{NoNotice, FactorOff, PasskeyAdded, PasskeyRemoved} {
+		for _, n := range []Notice{NoNotice, FactorOff, FactorAnew, PasskeyAdded, PasskeyRemoved} {
 			all["account sign-in "+name+" "+string(n)] = func(w http.ResponseWriter, req *http.Request) error {
 				return r.Account(w, req, 200, Account{User: "alice", Token: token, SignIn: &v, Notice: n, Named: "Laptop"})
 			}

@@ -49,7 +49,7 @@ func TestTheKeyIsThereForPeopleWhoCannotScan(t *testing.T) {
 	r := newRenderer(t)
 	const uri = "otpauth://totp/Cisco:alice?secret=JBSWY3DPEHPK3PXPJB"
 	_, doc := render(t, "en", func(w http.ResponseWriter, req *http.Request) error {
-		return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DPEHPK3PXPJB", Token: token})
+		return r.Enrol(w, req, 200, Enrol{URI: uri, Secret: "JBSWY3DPEHPK3PXPJB", Back: "/account", Token: token})
 	})
 	var texts []string
 	for _, n := range doc.all(".url") {

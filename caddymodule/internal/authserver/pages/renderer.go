@@ -21,9 +21,10 @@ var templateFiles embed.FS
 
 // Paths that the forms of the pages post to.
 const (
-	PathAuthorize = "/authorize"  // consent, and Cancel on the sign-in page
-	PathLogin     = "/login"      // user name and password
-	PathCode      = "/login/code" // the second factor
+	PathAuthorize = "/authorize"    // consent, and Cancel on the sign-in page
+	PathLogin     = "/login"        // user name and password
+	PathCode      = "/login/code"   // the second factor
+	PathEnrol     = "/login/factor" // a second factor that has to be set up
 	PathPasskey   = "/login/passkey"
 	PathSwitch    = "/login/switch" // sign in as somebody else
 	PathLogout    = "/logout"

@@ -149,7 +149,7 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 
 func TestEveryFormCarriesTheTokenAndGoesToAKnownPath(t *testing.T) {
 	paths := []string{
-		PathAuthorize, PathLogin, PathCode, PathPasskey, PathSwitch, PathLogout, PathDevice, "/account" + RevokeSuffix,
+		PathAuthorize, PathLogin, PathCode, PathEnrol, PathPasskey, PathSwitch, PathLogout, PathDevice, "/account" + RevokeSuffix,
 		"/account" + FactorSuffix, "/account" + PasskeySuffix, "/account" + PasskeySuffix + RemoveSuffix,
 	}
 	fields := []string{

@@ -1,0 +1,98 @@
+package authserver
+
+import (
+	"errors"
+	"html/template"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// leadToEnrol sends somebody who has given the right password to the page that sets
+// a second factor up, where nobody gets in without one.
+func (s *Server) leadToEnrol(w http.ResponseWriter, tx *transaction, user login.Identity) error {
+	next := tx.withPassword(forEnrol, user)
+	next.Secret = factor.NewSecret()
+	return s.continueAt(w, pathEnrol, next)
+}
+
+// askEnrol shows the key of the second factor that has to be set up.
+func (s *Server) askEnrol(w http.ResponseWriter, r *http.Request) error {
+	tx, err := s.seal.open(r.URL.Query().Get(paramContinue), forEnrol, s.cookies.browser(r))
+	if err != nil {
+		return err
+	}
+	return s.showEnrol(w, r, tx, pages.Failed{})
+}
+
+func (s *Server) showEnrol(w http.ResponseWriter, r *http.Request, tx *transaction, failed pages.Failed) error {
+	back, err := s.onward(tx.resumed())
+	if err != nil {
+		return err
+	}
+	return s.showKey(w, r, tx, tx.Pending.User.Subject, pages.Enrol{Failed: failed, Required: true, Back: back, Locales: tx.Locales})
+}
+
+// showKey shows the key in a transaction to whoever sets an app up with it.
+func (s *Server) showKey(w http.ResponseWriter, r *http.Request, tx *transaction, subject string, v pages.Enrol) error {
+	key, err := factor.NewKey(tx.Secret, s.cfg.Name, subject)
+	if err != nil {
+		return err
+	}
+	if v.Token, err = s.seal.seal(tx); err != nil {
+		return err
+	}
+	v.URI, v.Secret = template.URL(key.URI), key.Text // #nosec G203 -- an otpauth address of our own
+	s.rendered(w, s.pages.Enrol(w, r, failedStatus(w, v.Failed), v))
+	return nil
+}
+
+// takeEnrol takes the first code of the app, and signs the person in.
+func (s *Server) takeEnrol(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.readForm(w, r, forEnrol)
+	if err != nil {
+		return err
+	}
+	proof, err := f.proof()
+	if err != nil {
+		return err
+	}
+	user, ok := s.local(r.Context(), *f.tx.Pending.User)
+	if !ok {
+		return errSignInChanged
+	}
+	var codes []string
+	failed, err := s.judge(r, user, proof, func() (err error) {
+		codes, err = s.factors.Enrol(r.Context(), user, f.tx.Secret, proof.Code)
+		return err
+	})
+	tx := f.tx.resumed()
+	tx.Secret = nil
+	switch {
+	case errors.Is(err, factor.ErrEnrolled):
+		return s.leadToCode(w, tx, user) // the user has set one up in another browser
+	case err != nil:
+		return err
+	case failed.Failure != pages.NoFailure:
+		s.countCode(failed)
+		return s.showEnrol(w, r, f.tx, failed)
+	}
+	s.cfg.Log.Info("second factor set up, as it is required", zap.String("user", user.Subject))
+	current, err := s.welcome(w, r, tx, user)
+	if err != nil {
+		return err
+	}
+	if err := s.sessions.endOthers(r.Context(), current); err != nil {
+		return unavailable(err)
+	}
+	next, err := s.onward(tx)
+	if err != nil {
+		return err
+	}
+	s.rendered(w, s.pages.Recovery(w, r, http.StatusOK, pages.Recovery{Codes: codes, Next: next, Required: true, Locales: tx.Locales}))
+	return nil
+}
