@@ -30,8 +30,9 @@ const (
 	// store; at most twice as many take some 300 bytes each.
 	entries = 1 << 16
 
-	// maxID bounds the id of a session in bytes. A longer one is nobody's.
-	maxID = 1 << 10
+	// maxID bounds the id of a session in bytes; some servers keep all of their
+	// state in it. A longer one is nobody's.
+	maxID = 8 << 10
 )
 
 // Reasons why a session is not the caller's, and ErrUnavailable, which says that
