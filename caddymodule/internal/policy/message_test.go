@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -173,6 +174,45 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: %v", written, err)
 		}
 	})
+}
+
+// TestParseAgreesWithOthers does what FuzzParse does with calls that have been
+// changed in the ways that parsers quarrel about.
+func TestParseAgreesWithOthers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	pieces := []string{
+		`"method":"ping",`, `"method":"tools/call",`, `"Method":"ping",`, `"params":{"name":"b"},`, `"PARAMS":{"name":"b"},`, `"name":"b",`, `"Name":"b",`,
+		`"nam\u0065":"b",`, `"\u006eame":"b",`, `"param\u017f":{},`, `"id":2,`, `[`, `]`, `{`, `}`, `,`, `:`, `"`, `\`, `\u0000`, `\ud800`, "\x00", "\xff", " ", "1", "null,", "\n",
+	}
+	accepted := 0
+	for range 20_000 {
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"name":"c"}}}`
+		if rng.IntN(3) == 0 {
+			body = "[" + body + `,{"method":"ping"}]`
+		}
+		for range 1 + rng.IntN(3) {
+			at := rng.IntN(len(body) + 1)
+			if i := strings.IndexAny(body[at:], "{,"); i >= 0 && rng.IntN(2) == 0 {
+				at += i + 1 // where a member begins
+			}
+			end := min(len(body), at+rng.IntN(4))
+			switch rng.IntN(5) {
+			case 0:
+				body = body[:at] + body[end:]
+			case 1:
+				body = body[:at] + strings.ToUpper(body[at:end]) + body[end:]
+			default:
+				body = body[:at] + pieces[rng.IntN(len(pieces))] + body[at:]
+			}
+		}
+		checkAgreement(t, body)
+		if _, err := Parse([]byte(body)); err == nil {
+			accepted++
+		}
+	}
+	if accepted < 1000 || accepted > 19_000 {
+		t.Errorf("%d of the bodies are accepted, which does not tell much", accepted)
+	}
 }
 
 // loose is a message as encoding/json reads it: the last member of several counts,
