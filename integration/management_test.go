@@ -75,7 +75,10 @@ func TestRegistrationManagement(t *testing.T) {
 	gr := &grant{g: g, clientID: c.id, visitor: g.newVisitor(t)}
 	gr.take(t, g.postForm(t, "/token", g.codeFor(t, gr.visitor, c.id, nil)))
 	wantStatus(t, "its access token", g.call(t, g.client, "/mcp", gr.access), http.StatusOK)
+	stream := openStream(t, g.client, g.origin+"/sse", gr.access)
+	stream.want(endpointEvent)
 	wantStatus(t, "ending it", c.send(t, "DELETE", c.token, ""), http.StatusNoContent)
+	stream.wantEnd()
 	wantStatus(t, "its access token afterwards", g.call(t, g.client, "/mcp", gr.access), http.StatusUnauthorized)
 	wantError(t, "its refresh token afterwards", g.refresh(t, c.id, gr.refresh), "invalid_client")
 	wantStatus(t, "reading it afterwards", c.send(t, "GET", c.token, ""), http.StatusUnauthorized)
