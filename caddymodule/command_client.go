@@ -105,7 +105,7 @@ func cmdClientList(fl caddycmd.Flags) (int, error) {
 // cmdClientShow is "caddy mcp-auth client show".
 func cmdClientShow(fl caddycmd.Flags) (int, error) {
 	var c issuerClient
-	if err := adminGet(fl, adminPath(fl, adminClientsPath, "id", fl.Arg(0)), &c); err != nil {
+	if err := adminGet(fl, adminPath(fl, adminClientsPath, param{"id", fl.Arg(0)}), &c); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
@@ -163,7 +163,7 @@ func cmdClientAdd(fl caddycmd.Flags) (int, error) {
 // cmdClientRemove is "caddy mcp-auth client remove".
 func cmdClientRemove(fl caddycmd.Flags) (int, error) {
 	var removed removedClient
-	if err := adminSend(fl, http.MethodDelete, adminPath(fl, adminClientsPath, "id", fl.Arg(0)), nil, &removed); err != nil {
+	if err := adminSend(fl, http.MethodDelete, adminPath(fl, adminClientsPath, param{"id", fl.Arg(0)}), nil, &removed); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {

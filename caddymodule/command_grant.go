@@ -38,7 +38,7 @@ tokens and its event streams, at once and on all nodes.`,
 // cmdGrantList is "caddy mcp-auth grant list".
 func cmdGrantList(fl caddycmd.Flags) (int, error) {
 	var issuers []issuerGrants
-	path := listPath(fl, adminGrantsPath, "user", fl.String("user"), "client", fl.String("client"))
+	path := listPath(fl, adminGrantsPath, param{"user", fl.String("user")}, param{"client", fl.String("client")})
 	if err := adminGet(fl, path, &issuers); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}

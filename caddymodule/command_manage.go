@@ -25,16 +25,16 @@ func listFlags(cmd *cobra.Command) {
 	manageFlags(cmd)
 }
 
+// param is a parameter of a request to the admin endpoint.
+type param struct{ name, value string }
+
 // adminPath adds the flag --issuer, and the parameters that are not empty, to a path
 // of the admin endpoint.
-func adminPath(fl caddycmd.Flags, path string, params ...string) string {
+func adminPath(fl caddycmd.Flags, path string, params ...param) string {
 	query := url.Values{}
-	if issuer := fl.String("issuer"); issuer != "" {
-		query.Set("issuer", issuer)
-	}
-	for i := 0; i < len(params); i += 2 {
-		if params[i+1] != "" {
-			query.Set(params[i], params[i+1])
+	for _, p := range append([]param{{"issuer", fl.String("issuer")}}, params...) {
+		if p.value != "" {
+			query.Set(p.name, p.value)
 		}
 	}
 	if len(query) == 0 {
@@ -44,8 +44,8 @@ func adminPath(fl caddycmd.Flags, path string, params ...string) string {
 }
 
 // listPath is adminPath with the flag --limit.
-func listPath(fl caddycmd.Flags, path string, params ...string) string {
-	return adminPath(fl, path, append(params, "limit", fmt.Sprint(fl.Int("limit")))...)
+func listPath(fl caddycmd.Flags, path string, params ...param) string {
+	return adminPath(fl, path, append([]param{{"limit", fmt.Sprint(fl.Int("limit"))}}, params...)...)
 }
 
 // printTable prints a list of an issuer for people.

@@ -94,7 +94,7 @@ func cmdUserSignOut(fl caddycmd.Flags) (int, error) {
 		revoke = "true"
 	}
 	var out signedOut
-	path := adminPath(fl, adminSignOutPath, "user", fl.Arg(0), "revoke", revoke)
+	path := adminPath(fl, adminSignOutPath, param{"user", fl.Arg(0)}, param{"revoke", revoke})
 	if err := adminSend(fl, http.MethodPost, path, nil, &out); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
@@ -112,7 +112,7 @@ func cmdUserSignOut(fl caddycmd.Flags) (int, error) {
 // cmdResetFactors is "caddy mcp-auth user reset-factors".
 func cmdResetFactors(fl caddycmd.Flags) (int, error) {
 	var reset []resetUser
-	if err := adminRequest(fl, http.MethodPost, adminPath(fl, adminResetPath, "user", fl.Arg(0)), &reset); err != nil {
+	if err := adminRequest(fl, http.MethodPost, adminPath(fl, adminResetPath, param{"user", fl.Arg(0)}), &reset); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
