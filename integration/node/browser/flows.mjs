@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { App } from "../lib/app.mjs";
 import { listenForCallback } from "../lib/callback.mjs";
-import { allow, cancel, connect, heading, people, press, signIn } from "./people.mjs";
+import { allow, at, cancel, connect, heading, people, press, signIn } from "./people.mjs";
 
 const { alice, bob } = people;
 const cursor = "cursor://anysphere.cursor-mcp/oauth/callback";
@@ -182,7 +182,7 @@ export const flows = {
     assert.match(await page.getByRole("alert").innerText(), /No device is waiting with this code/);
     await page.getByLabel("Code").fill(app.codes.user_code.toLowerCase().replace("-", " "));
     await page.keyboard.press("Enter");
-    assert.equal(await heading(page), "Sign in to connect “Headless”");
+    await at(page, "Sign in to connect “Headless”");
     await signIn(page, alice);
     assert.equal(await heading(page), "Connect “Headless” to Cisco Support?");
     assert.match(await page.locator("main").innerText(), new RegExp(`Continue only if your device shows ${app.codes.user_code}`));

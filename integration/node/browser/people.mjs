@@ -14,6 +14,8 @@ export async function signIn(page, { name, password }) {
 
 export const allow = (page) => page.getByRole("button", { name: "Allow access" });
 export const cancel = (page) => page.getByRole("button", { name: /^Cancel/ });
+/** Waits for the page with that heading. */
+export const at = (page, heading) => page.getByRole("heading", { level: 1, name: heading, exact: true }).waitFor();
 export const heading = (page) => page.getByRole("heading", { level: 1 }).textContent();
 
 /** Presses a button that ends at the callback of an app, and returns what the app got once the browser is there. */
