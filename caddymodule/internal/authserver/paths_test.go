@@ -8,7 +8,7 @@ import (
 )
 
 func TestEveryListedPathIsAnswered(t *testing.T) {
-	s := newSite(t, withProvider(newProvider()), asking, withDevices)
+	s := newSite(t, withProvider(newProvider()), asking, withDevices, func(cfg *authserver.Config) { cfg.RequireFactor = true })
 	for _, path := range slices.Concat(authserver.Paths(), authserver.OAuthPaths(true)) {
 		if _, ok := s.Endpoint(path); !ok {
 			t.Errorf("nothing answers %s", path)
