@@ -156,6 +156,7 @@ func (b *builder) makeServer(s *site) error {
 	}
 	cfg := s.serverConfig()
 	cfg.Issuer, cfg.Resources = s.origin, s.resources
+	cfg.PublishKeys = s.home == nil && s.asserts()
 	var err error
 	s.auth, err = authserver.New(cfg, s.issuer.State, s.issuer.verifier)
 	return err
@@ -166,6 +167,7 @@ func (b *builder) makeServer(s *site) error {
 func (b *builder) newServer(s *site) (*authserver.Server, error) {
 	cfg := s.serverConfig()
 	cfg.OAuth = s.oauth
+	cfg.PublishKeys = slices.ContainsFunc(b.sites, func(other *site) bool { return other.home == s && other.asserts() })
 	cfg.Clients = configuredClients(s.options.Clients)
 	cfg.Registration, cfg.ProtectedRegistration = registrationPolicy(s.options.Registration)
 	cfg.Documents = documentPolicy(s.options.Registration)

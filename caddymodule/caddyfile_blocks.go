@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -90,13 +91,15 @@ func (p *parser) resource() error {
 	if !p.Args(&r.Path) {
 		return errArguments
 	}
-	err := p.readBlock("resource", path+".", map[string]subdirective{
+	lines := map[string]subdirective{
 		"name": {usage: "name <text>", example: "name GitHub", read: p.text(&r.Name)},
 		"scopes": {
 			usage: "scopes <scopes...>", example: "scopes bugs:read",
 			repeats: true, read: p.list(path+".scopes", &r.Scopes),
 		},
-	})
+	}
+	maps.Copy(lines, p.upstreamLines(path+".", &r.ForwardAssertion, &r.UpstreamCredential))
+	err := p.readBlock("resource", path+".", lines)
 	p.options.Resources = append(p.options.Resources, r)
 	return err
 }

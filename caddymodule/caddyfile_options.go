@@ -14,6 +14,7 @@ func (p *parser) subdirectives() map[string]subdirective {
 	maps.Copy(all, p.protectionLines())
 	maps.Copy(all, p.lifetimeLines())
 	maps.Copy(all, p.operationLines())
+	maps.Copy(all, p.upstreamLines("", &p.options.ForwardAssertion, &p.options.UpstreamCredential))
 	return all
 }
 

@@ -211,6 +211,7 @@ func (s *site) announce(log *zap.Logger) {
 		log.Warn("metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only")
 	}
 	s.announceLogins(log)
+	s.announceAssertions(log)
 	s.announceUseless(log)
 	s.announceHidden(log)
 	if s.generated != "" {
@@ -239,6 +240,9 @@ func (s *site) announceUseless(log *zap.Logger) {
 	}
 	if s.omit && slices.ContainsFunc(s.options.Forward, func(f Forward) bool { return strings.Contains(f.Value, "{http.auth.user.") }) {
 		log.Warn("forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in")
+	}
+	if s.omit && s.asserts() {
+		log.Warn("forward_assertion tells the MCP server nothing while dangerously_omit_auth is on, as nobody signs in; take the line away")
 	}
 	if s.omit && slices.ContainsFunc(s.options.Scopes, func(sc Scope) bool { return sc.hasRules() }) {
 		log.Warn("what scopes say about tools and methods has no effect while dangerously_omit_auth is on: every tool can be called")

@@ -162,7 +162,7 @@ func TestPlaceholdersOfAToken(t *testing.T) {
 	claims := &token.Claims{}
 	claims.Subject, claims.ClientID, claims.Scope = "alice", "app", "a b"
 	claims.Email, claims.Name, claims.Groups = "alice@example.com", "Alice", []string{"staff", "mcp users"}
-	preparePlaceholders(claims)
+	prepareBearer(claims)
 	repl := caddy.NewReplacer()
 	setPlaceholders(repl, claims)
 	for key, want := range map[string]string{

@@ -36,6 +36,8 @@ func (o Options) merge(global Options) Options {
 	o.Resources = either(o.Resources, global.Resources)
 	o.Scopes = either(o.Scopes, global.Scopes)
 	o.Forward = either(o.Forward, global.Forward)
+	o.ForwardAssertion = cmp.Or(o.ForwardAssertion, global.ForwardAssertion)
+	o.UpstreamCredential = cmp.Or(o.UpstreamCredential, global.UpstreamCredential)
 	o.CORSOrigins = either(o.CORSOrigins, global.CORSOrigins)
 	o.AllowOrigins = either(o.AllowOrigins, global.AllowOrigins)
 	o.AccessTokenLifetime = cmp.Or(o.AccessTokenLifetime, global.AccessTokenLifetime, defaultAccessLifetime)

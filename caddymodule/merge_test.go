@@ -39,6 +39,7 @@ func full(side string) Options {
 		Users: []User{{Name: side}}, BearerTokens: []BearerToken{{Token: side}}, Clients: []Client{{ID: side}},
 		AuthorizationServers: []AuthorizationServer{{Issuers: []string{side}}},
 		Resources:            []Resource{{Path: side}}, Scopes: []Scope{{Name: side}}, Forward: []Forward{{Header: side}},
+		ForwardAssertion: &Assertion{Header: side}, UpstreamCredential: &Credential{Secret: side},
 		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side), LoginsRaw: []json.RawMessage{json.RawMessage(side)}, Allow: &Allow{Users: []string{side}},
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
 		SigningKeyLifetime: n,

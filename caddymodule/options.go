@@ -88,6 +88,14 @@ type Options struct {
 	// that came from the client is removed first.
 	Forward []Forward `json:"forward,omitempty"`
 
+	// A header that tells the upstream who is calling in a form that it can
+	// check. Resources may have one of their own. Default: none.
+	ForwardAssertion *Assertion `json:"forward_assertion,omitempty"`
+
+	// What the gateway proves itself with at the upstream. Resources may have
+	// one of their own. Default: nothing.
+	UpstreamCredential *Credential `json:"upstream_credential,omitempty"`
+
 	// Where clients, grants, sessions and keys are kept. Default: a file in
 	// Caddy's data directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mcp_auth.stores inline_key=backend"`
@@ -235,6 +243,14 @@ type Resource struct {
 
 	// The scopes that the resource knows. Default: all scopes.
 	Scopes []string `json:"scopes,omitempty"`
+
+	// How the upstream of the resource is told who is calling. Default: as the
+	// site says.
+	ForwardAssertion *Assertion `json:"forward_assertion,omitempty"`
+
+	// What the gateway proves itself with at the upstream of the resource.
+	// Default: as the site says.
+	UpstreamCredential *Credential `json:"upstream_credential,omitempty"`
 }
 
 // Scope is a permission that a client can ask for.

@@ -236,14 +236,23 @@ var framingHeaders = []string{
 	"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
-func checkForward(f Forward) error {
-	name := normalHeader(f.Header)
+// checkHeaderName accepts names of headers that can be set on the way to an
+// upstream.
+func checkHeaderName(name, example string) error {
 	switch {
-	case f.Header == "" || strings.ContainsFunc(f.Header, func(r rune) bool { return !isTokenRune(r) }):
-		return fmt.Errorf("%q is no name of a header. Write, for example: forward X-Mcp-User {http.auth.user.id}", f.Header)
-	case slices.Contains(framingHeaders, name):
-		return fmt.Errorf("the header '%s' belongs to the connection and cannot be forwarded. "+
-			"Write, for example: forward X-Mcp-User {http.auth.user.id}", f.Header)
+	case name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isTokenRune(r) }):
+		return fmt.Errorf("%q is no name of a header. Write, for example: %s", name, example)
+	case slices.Contains(framingHeaders, normalHeader(name)):
+		return fmt.Errorf("the header '%s' belongs to the connection and cannot be forwarded. Write, for example: %s", name, example)
+	}
+	return nil
+}
+
+func checkForward(f Forward) error {
+	if err := checkHeaderName(f.Header, "forward X-Mcp-User {http.auth.user.id}"); err != nil {
+		return err
+	}
+	switch {
 	case f.Value == "":
 		return fmt.Errorf("the header '%s' has no value. Write, for example: forward %s {http.auth.user.id}", f.Header, f.Header)
 	case strings.ContainsFunc(f.Value, unicode.IsControl):

@@ -63,6 +63,7 @@ func (o *Options) validate() error {
 		f.add(l.name, l.check())
 	}
 	validateForward(&f, o.Forward)
+	o.validateUpstreams(&f)
 	validateRateLimits(&f, o.RateLimits)
 	for i, origin := range o.CORSOrigins {
 		f.add(indexed("cors_origins", i), checkWebOrigin("cors_origins", origin))

@@ -5,6 +5,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/identity"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
@@ -15,12 +16,23 @@ var userPlaceholders = [...]string{
 	"http.auth.user.groups", "http.auth.user.scopes", "http.auth.user.client_id", "http.auth.user.issuer",
 }
 
-// preparePlaceholders makes the function that knows the values for a newly
-// verified token. It is made once for each token; the values are looked up only
-// when something asks for them.
-func preparePlaceholders(c *token.Claims) { c.Placeholders = identityOf(c) }
+// bearer is what the edge knows of the bearer of a token beside its claims. It is
+// made once for each newly verified token.
+type bearer struct {
+	// placeholders knows the values, which are looked up only when something
+	// asks for them.
+	placeholders caddy.ReplacerFunc
 
-func identityOf(c *token.Claims) caddy.ReplacerFunc {
+	// assertions about the bearer that were made for upstreams.
+	assertions identity.Kept
+}
+
+// prepareBearer makes what requests with a token need besides its claims.
+func prepareBearer(c *token.Claims) { c.Prepared = &bearer{placeholders: placeholdersOf(c)} }
+
+func bearerOf(c *token.Claims) *bearer { return c.Prepared.(*bearer) }
+
+func placeholdersOf(c *token.Claims) caddy.ReplacerFunc {
 	values := [...]any{c.Subject, c.Email, c.Name, strings.Join(c.Groups, ","), c.Scope, c.ClientID, c.Issuer}
 	return func(key string) (any, bool) {
 		if !strings.HasPrefix(key, "http.auth.user.") {
@@ -37,7 +49,7 @@ func identityOf(c *token.Claims) caddy.ReplacerFunc {
 
 // nobody is the caller when authentication is omitted. Its values are empty and
 // not unknown, because Caddy writes unknown placeholders as they are.
-var nobody = identityOf(&token.Claims{})
+var nobody = placeholdersOf(&token.Claims{})
 
 // setPlaceholders puts the caller's identity where Caddy's logs and other
 // handlers find it; c is nil for nobody. What an earlier handler has set would be
@@ -50,7 +62,7 @@ func setPlaceholders(repl *caddy.Replacer, c *token.Claims) {
 		repl.Map(nobody)
 		return
 	}
-	repl.Map(c.Placeholders.(caddy.ReplacerFunc))
+	repl.Map(bearerOf(c).placeholders)
 }
 
 // headerValue makes a value fit for a header: without control characters, which

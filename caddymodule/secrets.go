@@ -17,6 +17,7 @@ func (o Options) resolved() (Options, error) {
 	for i := range o.Scopes {
 		o.Scopes[i].Allow = o.Scopes[i].Allow.clone()
 	}
+	o.cloneUpstreams()
 	err := o.provision()
 	return o, err
 }
@@ -55,6 +56,9 @@ func (o *Options) provision() error {
 	}
 	if err := r.bearerTokens(o); err != nil {
 		return fmt.Errorf("bearer_token: %w", err)
+	}
+	if err := r.upstreams(o); err != nil {
+		return err
 	}
 	if o.Issuer, err = r.optional(o.Issuer); err != nil {
 		return fmt.Errorf("issuer: %w", err)

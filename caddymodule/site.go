@@ -48,6 +48,7 @@ type site struct {
 	gate    *gate.Gate
 	auth    *authserver.Server // without OAuth endpoints when the home is at another origin
 	forward []Forward
+	links   map[*oauth.Resource]*upstreamLink
 }
 
 // issuerURL is the issuer identifier of the site.
@@ -163,6 +164,10 @@ func (s *site) makeGate(st *state) {
 		s.forward = append(s.forward, f)
 		cfg.ForwardHeaders = append(cfg.ForwardHeaders, f.Header)
 	}
+	s.makeLinks()
+	for _, l := range s.links {
+		cfg.ForwardHeaders = append(cfg.ForwardHeaders, l.headers()...)
+	}
 	if l, ok := cmp.Or(s.home, s).headerModule(); ok {
 		cfg.ForwardHeaders = append(cfg.ForwardHeaders, l.headers()...)
 	}
@@ -170,7 +175,7 @@ func (s *site) makeGate(st *state) {
 	case s.external():
 		var servers []external.Server
 		servers, cfg.Issuers = s.options.otherServers()
-		cfg.Verifier = external.New(st.others, servers, preparePlaceholders)
+		cfg.Verifier = external.New(st.others, servers, prepareBearer)
 		cfg.AnyScope = len(s.scopes) == 0
 	case s.oauth:
 		cfg.Issuers, cfg.Verifier = []string{s.issuerURL()}, s.issuer.verifier

@@ -236,7 +236,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
 			Tries: authserver.NewTries(), Registrations: client.NewBudget(), Web: client.NewWeb(),
 		},
-		verifier: token.NewVerifier(issuer, keys, revocations, preparePlaceholders),
+		verifier: token.NewVerifier(issuer, keys, revocations, prepareBearer),
 		tokens:   tokens,
 		sessions: mcpsession.New(st.store, prefix, keys.Derive("MCP sessions"), st.log),
 		streams:  gate.NewStreams(),

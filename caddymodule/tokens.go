@@ -25,7 +25,7 @@ const bearerSubject = "bearer"
 // every restart and on every node, and the store holds no copy of it.
 func (s *site) makeTokens() {
 	all := s.allScopes()
-	s.apiTokens = s.issuer.tokens.View(all, preparePlaceholders)
+	s.apiTokens = s.issuer.tokens.View(all, prepareBearer)
 	for _, t := range s.options.BearerTokens {
 		scopes := all
 		if len(t.Scopes) > 0 {
@@ -63,7 +63,7 @@ func newStaticToken(secret string, scopes oauth.Scopes) gate.StaticToken {
 	claims.Subject, claims.ClientID, claims.Scope = bearerSubject, bearerSubject, scopes.String()
 	sum := sha256.Sum256([]byte(secret))
 	claims.ID = base64.RawURLEncoding.EncodeToString(sum[:]) // tells the tokens apart
-	preparePlaceholders(claims)
+	prepareBearer(claims)
 	return gate.NewStaticToken(secret, claims)
 }
 

@@ -28,6 +28,9 @@ func (s *Server) endpoints() []endpoint {
 	if s.cfg.LandingPage {
 		out = append(out, s.page("/", s.landing, nil))
 	}
+	if s.cfg.OAuth || s.cfg.PublishKeys {
+		out = append(out, endpoint{pathJWKS, forPrograms, read, s.serveJWKS})
+	}
 	if !s.cfg.OAuth {
 		return out
 	}
@@ -71,7 +74,6 @@ func (s *Server) endpoints() []endpoint {
 func (s *Server) programEndpoints() []endpoint {
 	post := []string{http.MethodPost}
 	out := []endpoint{
-		{pathJWKS, forPrograms, read, s.serveJWKS},
 		{pathToken, forPrograms, post, s.serveToken},
 		{pathRevoke, forPrograms, post, s.serveRevoke},
 		{pathRegister, forPrograms, post, s.serveRegister},

@@ -104,6 +104,10 @@ type Config struct {
 	// issues the tokens of, or that have static tokens only.
 	OAuth bool
 
+	// PublishKeys shows the public keys even where no tokens are issued, as other
+	// things are signed with them.
+	PublishKeys bool
+
 	// SignIn reports that people can sign in. Without it the pages and the
 	// grants of people are switched off.
 	SignIn bool

@@ -87,7 +87,7 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 	case err == nil && res.rules != nil && claims != nil:
 		return g.judge(w, r, res, claims)
 	case err == nil:
-		return Pass{Claims: claims}, nil
+		return Pass{Claims: claims, Resource: res.Resource}, nil
 	case errors.Is(err, ErrMissing):
 		return Pass{}, g.refuse(w, r, unauthorized(res.missing, err))
 	case errors.Is(err, ErrScope):

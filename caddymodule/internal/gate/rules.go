@@ -26,6 +26,9 @@ type Pass struct {
 	// Claims of the caller; nil when authentication is omitted.
 	Claims *token.Claims
 
+	// Resource that the request is for, one of the configuration.
+	Resource *oauth.Resource
+
 	// Calls are the messages of the request, where the resource has rules.
 	Calls []policy.Call
 
@@ -85,7 +88,7 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 	for _, c := range d.Calls {
 		lists.asked = lists.asked || c.Method == policy.MethodList
 	}
-	return Pass{Claims: claims, Calls: d.Calls, lists: lists}, nil
+	return Pass{Claims: claims, Resource: res.Resource, Calls: d.Calls, lists: lists}, nil
 }
 
 // prepareForRules asks the upstream for answers that can be looked into: all of

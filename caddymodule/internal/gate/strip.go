@@ -25,7 +25,7 @@ var alwaysStripped = []string{
 // X-Mcp- only those are among them that name a caller: clients set others, such
 // as X-MCP-Toolsets, to choose what a server does.
 var strippedFamilies = []string{
-	"X-Mcp-User", "X-Mcp-Sub", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Group", "X-Mcp-Role", "X-Mcp-Scope", "X-Mcp-Client", "X-Mcp-Auth",
+	"X-Mcp-User", "X-Mcp-Sub", "X-Mcp-Email", "X-Mcp-Name", "X-Mcp-Group", "X-Mcp-Role", "X-Mcp-Scope", "X-Mcp-Client", "X-Mcp-Auth", "X-Mcp-Assertion",
 	"X-Mcp-Identity", "X-Mcp-Account", "X-Mcp-Tenant", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "X-Webauth-", "X-Pomerium-", "Remote-", "Ssl-Client-", "X-Ssl-Client-",
 	"X-Vouch-", "X-Consumer-", "X-Credential-", "X-Endpoint-Api-", "X-Userinfo", "X-Jwt-", "X-Iap-", "X-Token-", "X-Sub", "X-Roles",
 	"X-Grafana-", "X-Spiffe-", "X-Client-", "X-Cluster-Client-", "X-Envoy-External-", "Client-Cert", "True-Client-", "Cf-Connecting-",

@@ -152,6 +152,10 @@ func (k *Keys) use(rec *keyRecord) error {
 // must not change it.
 func (k *Keys) JWKS() []byte { return k.current.Load().jwks }
 
+// Generation changes when a key has been taken away, after which nothing that it
+// has signed is good any more.
+func (k *Keys) Generation() uint64 { return k.dropped.Load() }
+
 // Derive returns a symmetric key of 32 bytes for one purpose (RFC 5869). The
 // same label gives the same key on every node and after every restart.
 func (k *Keys) Derive(label string) []byte {

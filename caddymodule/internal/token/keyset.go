@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
 // recordVersion is the schema version of the stored key set.
@@ -113,8 +115,11 @@ type keySet struct {
 }
 
 type timedSigner struct {
-	from time.Time
-	jose.Signer
+	from        time.Time
+	jose.Signer // of access tokens
+
+	id      string
+	private *ecdsa.PrivateKey
 }
 
 func newKeySet(rec *keyRecord) (*keySet, error) {
@@ -126,11 +131,11 @@ func newKeySet(rec *keyRecord) (*keySet, error) {
 		if err != nil || !ok || private.Curve != elliptic.P256() {
 			return nil, fmt.Errorf("the stored signing key %q cannot be read", r.ID)
 		}
-		signer, err := newSigner(r.ID, private)
+		signer, err := newSigner(r.ID, private, oauth.AccessTokenType)
 		if err != nil {
 			return nil, err
 		}
-		set.signer = append(set.signer, timedSigner{from: r.starts(), Signer: signer})
+		set.signer = append(set.signer, timedSigner{from: r.starts(), Signer: signer, id: r.ID, private: private})
 		set.byID[r.ID] = &private.PublicKey
 		public.Keys = append(public.Keys, jose.JSONWebKey{
 			Key: &private.PublicKey, KeyID: r.ID, Algorithm: string(jose.ES256), Use: "sig",
@@ -143,13 +148,13 @@ func newKeySet(rec *keyRecord) (*keySet, error) {
 
 // signerAt is the key that signs at a moment: the last one that has started. A
 // clock that is behind the one of the node that made the first key gets that key.
-func (s *keySet) signerAt(now time.Time) jose.Signer {
+func (s *keySet) signerAt(now time.Time) timedSigner {
 	for _, k := range s.signer {
 		if !now.Before(k.from) {
-			return k.Signer
+			return k
 		}
 	}
-	return s.signer[len(s.signer)-1].Signer
+	return s.signer[len(s.signer)-1]
 }
 
 // lacks reports whether the set has no more a key that the other one has.

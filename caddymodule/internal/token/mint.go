@@ -11,10 +11,10 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
-func newSigner(id string, private *ecdsa.PrivateKey) (jose.Signer, error) {
+func newSigner(id string, private *ecdsa.PrivateKey, typ jose.ContentType) (jose.Signer, error) {
 	return jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: id}},
-		(&jose.SignerOptions{}).WithType(oauth.AccessTokenType))
+		(&jose.SignerOptions{}).WithType(typ))
 }
 
 // Mint signs an access token (RFC 9068) that is good for lifetime from now on.
@@ -24,11 +24,27 @@ func (k *Keys) Mint(claims oauth.AccessTokenClaims, lifetime time.Duration) (str
 	claims.IssuedAt = now.Unix()
 	claims.Expires = now.Add(lifetime).Unix()
 	claims.ID = rand.Text()
+	return sign(k.current.Load().signerAt(now), claims)
+}
+
+// Sign makes a JWT of another type than that of access tokens, with the key that
+// signs at the moment. It must expire before the shortest-lived access token does,
+// since keys are kept as long as those need them.
+func (k *Keys) Sign(typ string, claims any) (string, error) {
+	key := k.current.Load().signerAt(time.Now())
+	signer, err := newSigner(key.id, key.private, jose.ContentType(typ))
+	if err != nil {
+		return "", err
+	}
+	return sign(signer, claims)
+}
+
+func sign(signer jose.Signer, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
-	signed, err := k.current.Load().signerAt(now).Sign(payload)
+	signed, err := signer.Sign(payload)
 	if err != nil {
 		return "", err
 	}

@@ -45,9 +45,9 @@ type Claims struct {
 	// Scopes is the parsed form of Scope.
 	Scopes oauth.Scopes
 
-	// Placeholders is room for the values that the edge derives from the
-	// claims once and uses for each request.
-	Placeholders any
+	// Prepared is room for what the edge derives from the claims once and uses
+	// for each request.
+	Prepared any
 }
 
 // Verifier checks the access tokens of one issuer. It uses neither the store nor

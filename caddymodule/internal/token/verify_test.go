@@ -184,12 +184,12 @@ func TestPrepareRunsOnceForEachToken(t *testing.T) {
 	prepared := 0
 	v := token.NewVerifier(issuer, n.keys, n.revocations, func(c *token.Claims) {
 		prepared++
-		c.Placeholders = c.Subject + "!"
+		c.Prepared = c.Subject + "!"
 	})
 	raw := n.mint(t, "grant1")
 	for range 3 {
 		got, err := v.Verify(t.Context(), raw)
-		if err != nil || got.Placeholders != "alice!" {
+		if err != nil || got.Prepared != "alice!" {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 	}
