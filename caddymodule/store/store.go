@@ -116,6 +116,18 @@ type Sweeper interface {
 	Sweep(ctx context.Context, now time.Time) (int, error)
 }
 
+// Shared is implemented by stores that several processes may use at the same time.
+type Shared interface {
+	// Shared reports whether this one may have other users.
+	Shared() bool
+}
+
+// IsShared reports whether other processes may use a store at the same time.
+func IsShared(s Store) bool {
+	shared, ok := s.(Shared)
+	return ok && shared.Shared()
+}
+
 // CheckKey returns an error for a key that no store accepts.
 func CheckKey(key string) error {
 	if key == "" {

@@ -162,6 +162,9 @@ func (s *measuredStore) Watch(ctx context.Context, prefix string) (<-chan string
 // Close implements store.Store.
 func (s *measuredStore) Close() error { return s.inner.Close() }
 
+// Shared implements store.Shared.
+func (s *measuredStore) Shared() bool { return store.IsShared(s.inner) }
+
 // measuredSweeper is a measuredStore that can be swept.
 type measuredSweeper struct {
 	*measuredStore

@@ -32,7 +32,13 @@ type Store struct {
 	closeErr  error
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Shared = (*Store)(nil)
+)
+
+// Shared implements store.Shared: any number of processes may use the server.
+func (s *Store) Shared() bool { return true }
 
 // Warnings returns what Open found in the settings of the server that can lose
 // records, one sentence each, for the log. What the server does not tell is not

@@ -282,6 +282,9 @@ func (f *Faulty) Sweep(ctx context.Context, now time.Time) (n int, err error) {
 	return n, err
 }
 
+// Shared implements store.Shared.
+func (f *Faulty) Shared() bool { return store.IsShared(f.inner) }
+
 // Close closes the inner store. It is not counted and does not fail.
 func (f *Faulty) Close() error { return f.inner.Close() }
 
