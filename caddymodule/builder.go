@@ -199,6 +199,8 @@ func (s *site) serverConfig() authserver.Config {
 		RefreshGrace: time.Duration(o.RefreshTokenGrace), CodeLifetime: time.Duration(o.CodeLifetime),
 		SessionLifetime: time.Duration(o.SessionLifetime), ClientLifetime: time.Duration(o.Registration.ExpireAfter),
 		LoginMax: o.RateLimits["login"].Max, LoginWindow: time.Duration(o.RateLimits["login"].Window),
+		RegisterMax: o.RateLimits["register"].Max, RegisterWindow: time.Duration(o.RateLimits["register"].Window),
+		TokenMax: o.RateLimits["token"].Max, TokenWindow: time.Duration(o.RateLimits["token"].Window),
 		PKCEPlain: isSet(o.PKCEPlain), Static: s.static, SignIn: s.signsIn(),
 		LandingPage: o.LandingPage == nil || *o.LandingPage,
 		Accent:      o.UI.Accent, HelpURL: o.UI.HelpURL,

@@ -85,8 +85,8 @@ func init() {
 //		store         memory
 //		store         file [<path>]
 //		forward       <header> <value>
-//		rate_limit    login <tries> <window>
-//		rate_limit    login off
+//		rate_limit    login|register|token|mcp <number> <window>
+//		rate_limit    login|register|token|mcp off
 //		cors_origins  <origins...>
 //		allow_origins <origins...>
 //		pages         [on|off]

@@ -96,7 +96,7 @@ func (p *parser) operationLines() map[string]subdirective {
 			repeats: true, read: p.forward,
 		},
 		"rate_limit": {
-			usage: "rate_limit login <tries> <window>", example: "rate_limit login 10 1m",
+			usage: "rate_limit login|register|token|mcp <number> <window>|off", example: "rate_limit login 10 1m",
 			repeats: true, read: p.rateLimit,
 		},
 		"cors_origins": {
@@ -169,20 +169,20 @@ func (p *parser) forward() error {
 	return nil
 }
 
-// rateLimit reads "<name> <tries> <window>" or "<name> off".
+// rateLimit reads "<name> <number> <window>" or "<name> off".
 func (p *parser) rateLimit() error {
-	var name, tries string
-	if !p.Args(&name, &tries) {
+	var name, number string
+	if !p.Args(&name, &number) {
 		return errArguments
 	}
 	if _, ok := p.options.RateLimits[name]; ok {
 		return p.Errf("the limit '%s' is set twice; keep one line: rate_limit %s 10 1m", name, name)
 	}
 	var limit RateLimit
-	if tries != "off" {
-		n, err := strconv.Atoi(tries)
+	if number != "off" {
+		n, err := strconv.Atoi(number)
 		if err != nil || n == 0 {
-			return p.Errf("%q is no number of tries. Write a number from 1, or off, for example: rate_limit %s 10 1m", tries, name)
+			return p.Errf("%q is no number. Write a number from 1, or off, for example: rate_limit %s 10 1m", number, name)
 		}
 		limit.Max = n
 		if err := p.duration(&limit.Window)(); err != nil {

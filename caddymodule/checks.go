@@ -36,6 +36,16 @@ type line struct {
 // isSet reports whether the options have the line.
 func (l line) isSet(o *Options) bool { return !reflect.ValueOf(l.value(o)).IsZero() }
 
+// rateLimitLine is the line of one limit.
+func rateLimitLine(name string) line {
+	return line{"rate_limit " + name, func(o *Options) any {
+		if l, ok := o.RateLimits[name]; ok {
+			return &l // not the limit, as one that is off is zero
+		}
+		return (*RateLimit)(nil)
+	}}
+}
+
 // signInLines count where people sign in.
 var signInLines = []line{
 	{"user", func(o *Options) any { return o.Users }},
@@ -44,7 +54,7 @@ var signInLines = []line{
 	{"code_lifetime", func(o *Options) any { return o.CodeLifetime }},
 	{"refresh_token_lifetime", func(o *Options) any { return o.RefreshTokenLifetime }},
 	{"refresh_token_grace", func(o *Options) any { return o.RefreshTokenGrace }},
-	{"rate_limit", func(o *Options) any { return o.RateLimits }},
+	rateLimitLine("login"),
 	{"pkce_plain", func(o *Options) any { return o.PKCEPlain }},
 	{"remember_consent", func(o *Options) any { return o.RememberConsent }},
 	{"device_authorization", func(o *Options) any { return o.DeviceAuthorization }},
@@ -57,6 +67,8 @@ var tokenLines = append([]line{
 	{"registration", func(o *Options) any { return o.Registration }},
 	{"access_token_lifetime", func(o *Options) any { return o.AccessTokenLifetime }},
 	{"signing_key_lifetime", func(o *Options) any { return o.SigningKeyLifetime }},
+	rateLimitLine("register"),
+	rateLimitLine("token"),
 }, signInLines...)
 
 // checkHomeLines refuses lines that would say something else about tokens than
@@ -246,6 +258,9 @@ func (s *site) announceUseless(log *zap.Logger) {
 	}
 	if s.omit && slices.ContainsFunc(s.options.Scopes, func(sc Scope) bool { return sc.hasRules() }) {
 		log.Warn("what scopes say about tools and methods has no effect while dangerously_omit_auth is on: every tool can be called")
+	}
+	if s.omit && s.handler.RateLimits["mcp"].Max > 0 {
+		log.Warn("rate_limit mcp has no effect while dangerously_omit_auth is on, as nobody can tell whose requests those are")
 	}
 	if isSet(s.options.AllowQueryToken) && !s.takesAPITokens() {
 		log.Warn("allow_query_token has no effect, as auth_type oauth2.1 takes no static token; take the line away, or write: auth_type both")

@@ -126,7 +126,11 @@ func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 		"the grace time":                        {at("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
 		"the lifetime of sessions":              {at("session_lifetime 1h\n"), elsewhere("session_lifetime")},
 		"the lifetime of codes":                 {at("code_lifetime 10s\n"), elsewhere("code_lifetime")},
-		"the limit of sign-ins":                 {at("rate_limit login 5 1m\n"), elsewhere("rate_limit")},
+		"the limit of sign-ins":                 {at("rate_limit login 5 1m\n"), elsewhere("rate_limit login")},
+		"the limit of sign-ins, off":            {at("rate_limit login off\n"), elsewhere("rate_limit login")},
+		"the limit of registrations":            {at("rate_limit register 5 1h\n"), elsewhere("rate_limit register")},
+		"the limit of token requests":           {at("rate_limit token 5 1m\n"), elsewhere("rate_limit token")},
+		"the limit of requests":                 {at("rate_limit mcp 5 1m\n"), ""},
 		"plain PKCE":                            {at("pkce_plain\n"), elsewhere("pkce_plain")},
 		"devices":                               {at("device_authorization\n"), elsewhere("device_authorization")},
 		"second factors":                        {at("second_factor required\n"), elsewhere("second_factor")},
@@ -278,7 +282,15 @@ func TestOperatorsAreWarned(t *testing.T) {
 		}, map[string]any{"lines": []any{"access_token_lifetime", "user", "session_lifetime"}}},
 		"sessions without users": {"", robot + "session_lifetime 1h\naccess_token_lifetime 2h\nrate_limit login 5 1m\n", []string{
 			"these lines have no effect, as nobody gets tokens that way; take them away, or add a user line",
-		}, map[string]any{"lines": []any{"session_lifetime", "rate_limit"}}},
+		}, map[string]any{"lines": []any{"session_lifetime", "rate_limit login"}}},
+		"limits in bearer mode": {"", "auth_type bearer\nbearer_token dev_token_12345\nrate_limit token 5 1m\nrate_limit mcp 5 1m\n", []string{
+			"these lines have no effect, as nobody gets tokens that way; take them away, or write: auth_type both",
+		}, map[string]any{"lines": []any{"rate_limit token"}}},
+		"a limit of users without users": {"", "dangerously_omit_auth\nrate_limit mcp 5 1m\n", []string{
+			"authentication is switched off: everyone who reaches this site can use the MCP server",
+			"rate_limit mcp has no effect while dangerously_omit_auth is on, as nobody can tell whose requests those are",
+		}, nil},
+
 		"a matcher that hides the endpoints": {"/mcp ", alice, []string{
 			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
 				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",

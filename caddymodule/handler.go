@@ -149,8 +149,9 @@ var errHost = errors.New("the host is not that of the site; a proxy in front has
 // debugging. The token is never part of it.
 func (h *Handler) logRefusal(r *http.Request, refused *gate.Refused) {
 	level := zapcore.InfoLevel
-	if refused.Reason == nil || errors.Is(refused.Reason, gate.ErrMissing) || errors.Is(refused.Reason, gate.ErrNoPath) {
-		// Every client begins without a token, and scanners without a path.
+	if refused.Reason == nil || refused.Again || errors.Is(refused.Reason, gate.ErrMissing) || errors.Is(refused.Reason, gate.ErrNoPath) {
+		// Every client begins without a token, scanners without a path, and
+		// whoever is told to wait may not.
 		level = zapcore.DebugLevel
 	}
 	if c := h.log.Check(level, "request refused"); c != nil {

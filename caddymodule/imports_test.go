@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/transfer", "caddymodule/internal/metrics", "caddymodule/internal/identity", "caddymodule/internal/checkup",
+		"caddymodule/internal/limit",
 	},
 	"caddymodule/internal/checkup":           {"caddymodule/internal/oauth"},
 	"caddymodule/login":                      {},
@@ -61,7 +62,7 @@ var allowed = map[string][]string{
 	"caddymodule/internal/factor":            {"caddymodule/internal/seal", "caddymodule/store", "caddymodule/login"},
 	"caddymodule/internal/factor/factortest": {},
 	"caddymodule/internal/transfer": {
-		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/client", "caddymodule/internal/factor", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
+		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/client", "caddymodule/internal/factor", "caddymodule/internal/limit", "caddymodule/internal/grant", "caddymodule/internal/seal", "caddymodule/internal/token",
 		"caddymodule/store",
 	},
 	"caddymodule/internal/policy":              {"caddymodule/internal/oauth"},
@@ -72,12 +73,15 @@ var allowed = map[string][]string{
 	"caddymodule/internal/gate": {
 		"caddymodule/internal/oauth", "caddymodule/internal/policy", "caddymodule/internal/token", "caddymodule/internal/mcpsession",
 		"caddymodule/internal/respond", "caddymodule/internal/metrics",
+		"caddymodule/internal/limit",
 	},
+	"caddymodule/internal/limit":            {"caddymodule/internal/bounded", "caddymodule/store"},
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/client",
 		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/assertion", "caddymodule/internal/bounded", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login", "caddymodule/internal/metrics",
+		"caddymodule/internal/limit",
 	},
 	"mcpbackend":        {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample", "mcpbackend/server"},
 	"mcpbackend/bugs":   {},

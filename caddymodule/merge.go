@@ -17,9 +17,15 @@ const (
 	defaultCodeLifetime       = caddy.Duration(60 * time.Second)
 	defaultClientLifetime     = caddy.Duration(30 * 24 * time.Hour)
 	defaultSigningKeyLifetime = caddy.Duration(90 * 24 * time.Hour)
-	defaultLoginWindow        = caddy.Duration(time.Minute)
-	defaultLoginMax           = 10
 )
+
+// defaultRateLimits are the limits that hold when nobody says otherwise. Requests
+// to MCP servers have none.
+var defaultRateLimits = map[string]RateLimit{
+	"login":    {Max: 10, Window: caddy.Duration(time.Minute)},
+	"register": {Max: 20, Window: caddy.Duration(time.Hour)},
+	"token":    {Max: 60, Window: caddy.Duration(time.Minute)},
+}
 
 // merge returns the options of a site: its own fields, then those of the app,
 // then the defaults.
@@ -54,7 +60,7 @@ func (o Options) merge(global Options) Options {
 	o.LandingPage = cmp.Or(o.LandingPage, global.LandingPage)
 	o.Registration = o.Registration.merge(global.Registration)
 	o.UI = o.UI.merge(global.UI)
-	limits := map[string]RateLimit{"login": {Max: defaultLoginMax, Window: defaultLoginWindow}}
+	limits := maps.Clone(defaultRateLimits)
 	maps.Copy(limits, global.RateLimits)
 	maps.Copy(limits, o.RateLimits)
 	o.RateLimits = limits

@@ -24,8 +24,11 @@ func defaults() Options {
 		RefreshTokenGrace: caddy.Duration(2 * time.Minute), SessionLifetime: caddy.Duration(12 * time.Hour),
 		CodeLifetime: caddy.Duration(time.Minute), SigningKeyLifetime: caddy.Duration(90 * 24 * time.Hour),
 		Registration: &Registration{ExpireAfter: caddy.Duration(720 * time.Hour), ServiceAccounts: "token"},
-		RateLimits:   map[string]RateLimit{"login": {Max: 10, Window: caddy.Duration(time.Minute)}},
-		UI:           &UI{},
+		RateLimits: map[string]RateLimit{
+			"login": {Max: 10, Window: caddy.Duration(time.Minute)}, "register": {Max: 20, Window: caddy.Duration(time.Hour)},
+			"token": {Max: 60, Window: caddy.Duration(time.Minute)},
+		},
+		UI: &UI{},
 	}
 }
 
@@ -49,7 +52,7 @@ func full(side string) Options {
 			MetadataDocuments: []string{side}, MetadataDocumentsOnLoopback: new(on),
 		},
 		UI:         &UI{Accent: side, HelpURL: side},
-		RateLimits: map[string]RateLimit{"login": {Max: len(side)}},
+		RateLimits: map[string]RateLimit{"login": {Max: len(side)}, "register": {Max: len(side)}, "token": {Max: len(side)}, "mcp": {Max: len(side)}},
 	}
 }
 

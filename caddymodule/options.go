@@ -100,8 +100,17 @@ type Options struct {
 	// Caddy's data directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mcp_auth.stores inline_key=backend"`
 
-	// How often something may be tried. The keys are login, register, token
-	// and mcp. Default: login 10 per minute.
+	// How often something may be done:
+	//
+	//   - login: sign-ins that fail, for each account and for each address
+	//   - register: clients that are registered, for each address
+	//   - token: token requests, for each grant, or for each client and address
+	//     where there is none
+	//   - mcp: requests to the MCP server, for each user and client, or for each
+	//     static token
+	//
+	// Nodes that share a store count together. Default: login 10 and token 60
+	// per minute, register 20 per hour, mcp without a limit.
 	RateLimits map[string]RateLimit `json:"rate_limits,omitempty"`
 
 	// Origins of web pages that may call the MCP endpoints with a token
@@ -295,9 +304,9 @@ type Forward struct {
 	Value string `json:"value"`
 }
 
-// RateLimit allows a number of tries in a window of time.
+// RateLimit allows a number of requests in a window of time.
 type RateLimit struct {
-	// The number of tries. 0 switches the limit off.
+	// The number of requests. 0 switches the limit off.
 	Max int `json:"max"`
 
 	// The window in which they count.

@@ -273,13 +273,16 @@ func isTokenRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
+// rateLimitNames are what can be limited.
+var rateLimitNames = []string{"login", "register", "token", "mcp"}
+
 // checkRateLimit accepts only limits that are enforced.
 func checkRateLimit(name string, limit RateLimit) error {
 	switch {
-	case name != "login":
-		return fmt.Errorf("there is no limit '%s', only login. Write, for example: rate_limit login 10 1m", name)
+	case !slices.Contains(rateLimitNames, name):
+		return fmt.Errorf("there is no limit '%s', only %s. Write, for example: rate_limit login 10 1m", name, strings.Join(rateLimitNames, ", "))
 	case limit.Max < 0 || limit.Max > 1_000_000:
-		return fmt.Errorf("rate_limit %s has %d tries, which is no number from 1 to 1000000. "+
+		return fmt.Errorf("rate_limit %s has the number %d, which is none from 1 to 1000000. "+
 			"Write, for example: rate_limit %s 10 1m", name, limit.Max, name)
 	case limit.Max > 0 && limit.Window < caddy.Duration(time.Second) || limit.Window < 0:
 		return fmt.Errorf("rate_limit %s has a window of less than a second. Write, for example: rate_limit %s 10 1m", name, name)

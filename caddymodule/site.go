@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
@@ -154,6 +155,7 @@ func (s *site) makeGate(st *state) {
 		Resources: s.resources, Policy: s.policy, Static: s.tokens, QueryToken: isSet(s.options.AllowQueryToken), Omit: s.omit,
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
+		Limit:   s.issuer.Counts.Limit("mcp", s.options.RateLimits["mcp"].Max, time.Duration(s.options.RateLimits["mcp"].Window)),
 		Streams: s.issuer.streams, Sessions: s.issuer.sessions, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
 	}
 	if s.takesAPITokens() {

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -234,7 +235,8 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	is = &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
-			Tries: authserver.NewTries(), Registrations: client.NewBudget(), Web: client.NewWeb(),
+			Counts:        limit.Share(st.store, prefix, keys.Derive("limits"), st.log),
+			Registrations: client.NewBudget(), Web: client.NewWeb(),
 		},
 		verifier: token.NewVerifier(issuer, keys, revocations, prepareBearer),
 		tokens:   tokens,

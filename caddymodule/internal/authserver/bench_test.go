@@ -153,7 +153,7 @@ func newBenchSite(b *testing.B, s store.Store) *benchSite {
 	}
 	cfg := defaultConfig()
 	cfg.Password, cfg.Log, cfg.CodeLifetime = everybody{}, zap.NewNop(), 10*time.Minute
-	state := authserver.State{Store: s, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: authserver.NewTries()}
+	state := authserver.State{Store: s, Prefix: prefix, Keys: keys, Revocations: revocations}
 	out := &benchSite{}
 	if out.server, err = authserver.New(cfg, state, token.NewVerifier(cfg.Issuer, keys, revocations, nil)); err != nil {
 		b.Fatal(err)

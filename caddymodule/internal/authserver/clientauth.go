@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
 
@@ -134,6 +135,14 @@ func parseBasic(header string) (id string, secrets []string, ok bool) {
 // the client of requests that do not: a public client may present its refresh
 // token and nothing else.
 func (s *Server) authenticateClient(r *http.Request, creds clientCredentials, bound func() (string, error)) (*client.Client, error) {
+	c, err := s.provenClient(r, creds, bound)
+	if err != nil {
+		return nil, s.limitStranger(r, err)
+	}
+	return c, nil
+}
+
+func (s *Server) provenClient(r *http.Request, creds clientCredentials, bound func() (string, error)) (*client.Client, error) {
 	anonymous := creds.id == ""
 	if anonymous {
 		if len(creds.secrets) > 0 {
@@ -191,12 +200,11 @@ const (
 
 // mayDiscover counts a document that a request makes this server fetch.
 func (s *Server) mayDiscover(r *http.Request) bool {
-	peer := s.cfg.ClientIP(r)
-	attempt, _ := s.documents.begin(peerKey(peer), peer)
-	if attempt == nil {
+	wait, _ := s.documents.Take(r.Context(), limit.Peer(s.cfg.ClientIP(r)))
+	if wait > 0 {
 		s.cfg.Metrics.RateLimited("document")
 	}
-	return attempt != nil
+	return wait == 0
 }
 
 // checkCredentials demands the one method that the client has: none, a secret or
@@ -233,12 +241,12 @@ const (
 // the client's.
 func (s *Server) checkSecret(r *http.Request, c *client.Client, secrets []string) error {
 	peer := s.cfg.ClientIP(r)
-	account := c.ID + " " + peerKey(peer)
+	account := c.ID + " " + limit.Peer(peer)
 	// Only wrong secrets count, and only afterwards: a busy client asks for many
 	// tokens at once.
-	if wait := s.secrets.wait(account, peer); wait > 0 {
+	if wait := s.secrets.Wait(account, peer); wait > 0 {
 		s.cfg.Metrics.RateLimited("client_secret")
-		return oauth.TooManyRequests("too many wrong client secrets", int(wait/time.Second)+1)
+		return oauth.TooManyRequests("too many wrong client secrets", limit.Seconds(wait))
 	}
 	for _, secret := range secrets {
 		ok, err := c.Secret.Check(r.Context(), secret)
@@ -249,6 +257,6 @@ func (s *Server) checkSecret(r *http.Request, c *client.Client, secrets []string
 			return nil
 		}
 	}
-	s.secrets.begin(account, peer)
+	s.secrets.Begin(r.Context(), account, peer)
 	return oauth.InvalidClient("the client secret is wrong")
 }

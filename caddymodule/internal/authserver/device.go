@@ -12,23 +12,23 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
 
 // Everybody may ask for a device code, so an address may do so deviceMax times, and
-// all together allDevices times, within deviceWindow, which is also how long a
-// request is kept. So a node never keeps more than twice allDevices: as many as
-// there may be at once, and those that come until the first of them lapses.
+// all together deviceMaxAll times, within deviceWindow, which is also how long a
+// request is kept. So a node never keeps more than twice deviceMaxAll: those of a
+// window, and those of the next one until the first of them lapse.
 const (
 	deviceMax    = 30
-	allDevices   = 1000
+	deviceMaxAll = 1000
 	deviceWindow = grant.DeviceLifetime
 )
 
@@ -40,14 +40,9 @@ const (
 // anything happens, and can then give away nothing but an access of their own.
 const (
 	userCodeMax    = 10
-	allUserCodes   = 100
+	userCodeMaxAll = 100
 	userCodeWindow = time.Minute
 )
-
-// forAll is what all addresses together may do within a window.
-func forAll(limit int, window time.Duration) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(float64(limit)/window.Seconds()), limit)
-}
 
 // serveDeviceAuthorization is the device authorization endpoint (section 3.1).
 func (s *Server) serveDeviceAuthorization(w http.ResponseWriter, r *http.Request) {
@@ -76,6 +71,9 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 	if !c.Allows(oauth.GrantDeviceCode) {
 		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + oauth.GrantDeviceCode)
 	}
+	if err := s.limitToken(r, c.ID, ""); err != nil {
+		return nil, err
+	}
 	req, err := s.sharedParameters(p, c)
 	if err != nil {
 		return nil, err
@@ -103,16 +101,15 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 // spendDevice counts a request of a device. An address that is held back costs
 // the others nothing.
 func (s *Server) spendDevice(r *http.Request) error {
-	peer := s.cfg.ClientIP(r)
-	_, wait := s.devices.begin(peerKey(peer), peer)
-	if all := s.tries.devices; wait == 0 && !all.Allow() {
-		wait = pause(all, time.Now())
+	wait, _ := s.devices.Take(r.Context(), limit.Peer(s.cfg.ClientIP(r)))
+	if wait == 0 {
+		wait, _ = s.allDevices.Take(r.Context(), "")
 	}
 	if wait == 0 {
 		return nil
 	}
 	s.cfg.Metrics.RateLimited("device_authorization")
-	return oauth.TooManyRequests("too many devices are asking at the moment; try again later", int(wait/time.Second)+1)
+	return oauth.TooManyRequests("too many devices are asking at the moment; try again later", limit.Seconds(wait))
 }
 
 // issueForDevice answers a device that polls (section 3.4).
@@ -178,7 +175,7 @@ func (s *Server) askUserCode(w http.ResponseWriter, r *http.Request, locales str
 		status = http.StatusBadRequest
 	case pages.TooManyUserCodes:
 		status = http.StatusTooManyRequests
-		w.Header().Set("Retry-After", strconv.Itoa(int(v.Wait/time.Second)+1))
+		w.Header().Set("Retry-After", strconv.Itoa(limit.Seconds(v.Wait)))
 	}
 	s.rendered(w, s.pages.Device(w, r, status, v))
 	return nil
@@ -234,18 +231,16 @@ func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) 
 // tryUserCode counts a guess. It returns what takes it back, or for how long to
 // wait.
 func (s *Server) tryUserCode(r *http.Request) (right func(), wait time.Duration) {
-	peer := s.cfg.ClientIP(r)
-	try, wait := s.userCodes.begin(peerKey(peer), peer)
-	if wait > 0 {
+	peer := limit.Peer(s.cfg.ClientIP(r))
+	if wait, _ := s.userCodes.Take(r.Context(), peer); wait > 0 {
 		return nil, wait
 	}
-	all, now := s.tries.userCodes, time.Now()
-	if !all.AllowN(now, 1) {
-		return nil, pause(all, now)
+	if wait, _ := s.allUserCodes.Take(r.Context(), ""); wait > 0 {
+		return nil, wait
 	}
 	return func() {
-		try.succeeded()
-		all.AllowN(time.Now(), -1)
+		s.userCodes.Return(peer)
+		s.allUserCodes.Return("")
 	}, 0
 }
 

@@ -149,7 +149,7 @@ const maxCode = 64
 // judge runs a check of a code within the limit of tries. What it returns as
 // failed is for the person; the error is ErrNone, ErrEnrolled or a page.
 func (s *Server) judge(r *http.Request, user login.Identity, proof factor.Proof, check func() error) (failed pages.Failed, err error) {
-	try, wait := s.codes.begin(user.Subject, s.cfg.ClientIP(r))
+	try, wait := s.codes.Begin(r.Context(), user.Subject, s.cfg.ClientIP(r))
 	if wait > 0 {
 		s.cfg.Metrics.RateLimited("second_factor")
 		s.cfg.Log.Warn("codes held back", zap.String("user", user.Subject), zap.Duration("wait", wait))
@@ -157,14 +157,14 @@ func (s *Server) judge(r *http.Request, user login.Identity, proof factor.Proof,
 	}
 	err = check()
 	if errors.Is(err, factor.ErrDenied) {
-		s.cfg.Log.Warn("code refused", zap.String("user", user.Subject), zap.Bool("recovery", proof.Recovery != ""), zap.Int("tries_left", try.left()))
-		failed = pages.Failed{Failure: pages.WrongCode, TriesLeft: try.left()}
+		s.cfg.Log.Warn("code refused", zap.String("user", user.Subject), zap.Bool("recovery", proof.Recovery != ""), zap.Int("tries_left", try.Left()))
+		failed = pages.Failed{Failure: pages.WrongCode, TriesLeft: try.Left()}
 		if proof.Recovery != "" {
 			failed.Failure = pages.WrongRecovery
 		}
 		return failed, nil
 	}
-	try.succeeded()
+	try.Succeeded()
 	switch {
 	case errors.Is(err, factor.ErrLocked):
 		s.cfg.Log.Error("codes of a user are switched off after too many wrong ones", zap.String("user", user.Subject))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
@@ -98,7 +99,7 @@ func TestChangingTheSecondFactor(t *testing.T) {
 				t.Errorf("%s with %v: %d", decision, pairs, q.status)
 			}
 		}
-		s.tries = authserver.NewTries()
+		s.counts = limit.NewCounts()
 		s.reopen(nil)
 	}
 	for _, decision := range []string{"enrol", "", "allow"} {

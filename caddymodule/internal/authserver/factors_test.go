@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
@@ -157,7 +158,7 @@ func TestNothingTellsOfASecondFactorBeforeThePassword(t *testing.T) {
 		if p.has("/login/code") || p.status != http.StatusForbidden {
 			t.Errorf("%s: %d", user, p.status)
 		}
-		s.tries = authserver.NewTries()
+		s.counts = limit.NewCounts()
 		s.reopen(nil)
 	}
 	if failures[0] != failures[1] || failures[0] != failures[2] || calls[0] != calls[1] || calls[0] != calls[2] {
@@ -283,7 +284,7 @@ func TestGuessesOfCodesAreSlowedDown(t *testing.T) {
 		if q := s.browser().loginPage().signIn("bob", password); !q.has("/authorize") {
 			t.Errorf("another user is held back: %d", q.status)
 		}
-		time.Sleep(7 * time.Second)
+		time.Sleep(time.Minute)
 		if q := held.send("/login/code", "code", a.code(0)); !q.has("/authorize") {
 			t.Errorf("after the pause: %d", q.status)
 		}

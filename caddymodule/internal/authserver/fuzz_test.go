@@ -160,27 +160,3 @@ func flipped(c byte) byte {
 	}
 	return 'A'
 }
-
-// The two kinds of keys are what an attacker varies, so neither may grow with
-// what is sent.
-func TestKeysOfTheLimiterAreBounded(t *testing.T) {
-	if n := len(accountKey(strings.Repeat("İ", 40000))); n > 3*maxUsername {
-		t.Errorf("the key of an account has %d bytes", n)
-	}
-	for _, c := range []struct{ a, b string }{
-		{"192.0.2.1", "192.0.2.1:8080"},
-		{"192.0.2.1", "::ffff:192.0.2.1"},
-		{"2001:db8::1", "2001:db8::ffff"},
-		{"2001:db8::1", "[2001:db8::2]:443"},
-		{"fe80::1%eth0", "fe80::2"},
-	} {
-		if peerKey(c.a) != peerKey(c.b) {
-			t.Errorf("%s and %s are two peers", c.a, c.b)
-		}
-	}
-	for _, c := range []struct{ a, b string }{{"192.0.2.1", "192.0.2.2"}, {"2001:db8:0:1::1", "2001:db8:0:2::1"}, {"a", "b"}} {
-		if peerKey(c.a) == peerKey(c.b) {
-			t.Errorf("%s and %s are one peer", c.a, c.b)
-		}
-	}
-}

@@ -94,7 +94,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		v.Username = truncate(username, maxUsername)
 		return s.showLogin(w, r, f.tx, c, v)
 	}
-	try, wait := s.logins.begin(username, s.cfg.ClientIP(r))
+	try, wait := s.logins.Begin(r.Context(), username, s.cfg.ClientIP(r))
 	if wait > 0 {
 		s.cfg.Metrics.Login(metrics.LocalProvider, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("login")
@@ -105,16 +105,16 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	s.countPassword(err)
 	switch {
 	case errors.Is(err, login.ErrDenied):
-		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.left()))
-		return again(pages.Login{Failed: pages.Failed{Failure: pages.WrongCredentials, TriesLeft: try.left()}})
+		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.Left()))
+		return again(pages.Login{Failed: pages.Failed{Failure: pages.WrongCredentials, TriesLeft: try.Left()}})
 	case errors.Is(err, login.ErrBusy):
-		try.succeeded()
+		try.Succeeded()
 		return again(pages.Login{Failed: pages.Failed{Failure: pages.LoginBusy}})
 	case err != nil:
-		try.succeeded()
+		try.Succeeded()
 		return err
 	}
-	try.succeeded()
+	try.Succeeded()
 	return s.afterPassword(w, r, f.tx, user)
 }
 

@@ -86,17 +86,17 @@ func (s *Server) takePasskey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	peer := s.cfg.ClientIP(r)
-	try, wait := s.passkeys.begin(peer, peer)
+	try, wait := s.passkeys.Begin(r.Context(), peer, peer)
 	if wait > 0 {
 		s.cfg.Metrics.RateLimited("passkey")
 		return s.askPasskeyAgain(w, r, f.tx, pages.Failed{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := s.proven(r, f.tx, answer)
 	if errors.Is(err, factor.ErrDenied) {
-		s.cfg.Log.Warn("passkey refused", zap.Error(err), zap.Int("tries_left", try.left()))
+		s.cfg.Log.Warn("passkey refused", zap.Error(err), zap.Int("tries_left", try.Left()))
 		return s.askPasskeyAgain(w, r, f.tx, pages.Failed{Failure: pages.WrongPasskey})
 	}
-	try.succeeded()
+	try.Succeeded()
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, away *transaction, a login.Attempt, answer url.Values) error {
 	tx := away.resumed()
 	peer := s.cfg.ClientIP(r)
-	try, wait := s.callbacks.begin(peer, peer)
+	try, wait := s.callbacks.Begin(r.Context(), peer, peer)
 	if wait > 0 {
 		s.cfg.Metrics.Login(l.ID, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("callback")
@@ -156,18 +156,18 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	user, err := l.Login.Finish(r.Context(), a, answer)
 	switch {
 	case errors.Is(err, login.ErrCancelled):
-		try.succeeded()
+		try.Succeeded()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginCancelled)
 		return s.cancelled(w, r, tx)
 	case errors.Is(err, login.ErrUnreachable):
-		try.succeeded()
+		try.Succeeded()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 		s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
 		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.LoginOutage, Provider: l.Label})
 	case err != nil:
 		return s.unbelieved(l, err)
 	}
-	try.succeeded()
+	try.Succeeded()
 	if err := s.use(r.Context(), away); err != nil {
 		return err
 	}

@@ -52,6 +52,11 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) (*oauth.Client
 			return nil, err
 		}
 	}
+	if access == NoAccess {
+		if err := s.limitRegistration(r); err != nil {
+			return nil, err
+		}
+	}
 	info, err := s.clients.Register(r.Context(), m)
 	if err != nil {
 		return nil, err

@@ -83,6 +83,9 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id,
 	if err := update.Normalize(s.furtherGrantTypes()...); err != nil {
 		return nil, err
 	}
+	if err := s.countHeld("register", s.limitRegistration(r)); err != nil {
+		return nil, err
+	}
 	info, err := s.clients.Replace(r.Context(), id, token, update)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
@@ -50,6 +51,16 @@ type Config struct {
 	// within LoginWindow; 0 switches the limit off.
 	LoginMax    int
 	LoginWindow time.Duration
+
+	// RegisterMax is how many clients an address may register within
+	// RegisterWindow; 0 switches the limit off.
+	RegisterMax    int
+	RegisterWindow time.Duration
+
+	// TokenMax is how many token requests a grant, or a client at an address,
+	// may make within TokenWindow; 0 switches the limit off.
+	TokenMax    int
+	TokenWindow time.Duration
 
 	// Password signs in local users; nil when there are none.
 	Password login.Password
@@ -134,7 +145,9 @@ type State struct {
 	Prefix      string // of all keys of the issuer
 	Keys        *token.Keys
 	Revocations *token.Revocations
-	Tries       *Tries // guesses that still count
+
+	// Counts is what counts against limits; nil for nothing yet.
+	Counts *limit.Counts
 
 	// Registrations bounds what is kept of clients that nobody has used yet.
 	Registrations *client.Budget
@@ -145,33 +158,25 @@ type State struct {
 
 // Server is an authorization server.
 type Server struct {
-	cfg       Config
-	origin    *url.URL
-	keys      *token.Keys
-	verifier  *token.Verifier
-	revoker   accessRevoker
-	grants    *grant.Service
-	clients   *client.Directory
-	sessions  *sessions
-	seal      *sealer
-	cookies   cookieJar
-	store     store.Store
-	signIns   string          // prefix of the marks of finished sign-ins at providers
-	external  []login.Method  // the logins whose users are elsewhere
-	factors   *factor.Service // nil without local users
-	logins    *limiter        // of passwords
-	codes     *limiter        // of second factors
-	passkeys  *limiter        // of passkeys that prove nothing
-	callbacks *limiter        // of answers from providers that prove nothing
-	secrets   *limiter        // of client secrets
-	documents *limiter        // of metadata documents
-	devices   *limiter        // of device codes
-	userCodes *limiter        // of guesses of user codes
-	tries     *Tries
-	stepUps   *bounded.Cache // calls that were noted a moment ago
-	pages     *pages.Renderer
-	routes    map[string]http.HandlerFunc
-	metadata  []byte
+	cfg      Config
+	origin   *url.URL
+	keys     *token.Keys
+	verifier *token.Verifier
+	revoker  accessRevoker
+	grants   *grant.Service
+	clients  *client.Directory
+	sessions *sessions
+	seal     *sealer
+	cookies  cookieJar
+	store    store.Store
+	signIns  string          // prefix of the marks of finished sign-ins at providers
+	external []login.Method  // the logins whose users are elsewhere
+	factors  *factor.Service // nil without local users
+	limits
+	stepUps  *bounded.Cache // calls that were noted a moment ago
+	pages    *pages.Renderer
+	routes   map[string]http.HandlerFunc
+	metadata []byte
 }
 
 // New returns a server on top of the issuer's state. Its errors name the setting
@@ -195,16 +200,8 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	s.sessions = &sessions{store: st.Store, prefix: st.Prefix + "session/", lifetime: cfg.SessionLifetime, key: st.Keys.Derive("session user")}
 	s.seal = newSealer(st.Keys.Derive("authorization request"))
 	s.cookies = cookieJar{secure: origin.Scheme == "https"}
-	s.logins = newLimiter(st.Tries, "login", cfg.LoginMax, cfg.LoginWindow)
-	s.codes = newLimiter(st.Tries, "code", cfg.LoginMax, cfg.LoginWindow)
-	s.passkeys = newLimiter(st.Tries, "passkey", cfg.LoginMax, cfg.LoginWindow)
-	s.callbacks = newLimiter(st.Tries, "callback", cfg.LoginMax, cfg.LoginWindow)
+	s.limits = newLimits(st.Counts, cfg)
 	s.store, s.signIns, s.external = st.Store, st.Prefix+"signin/", s.methods()
-	s.secrets = newLimiter(st.Tries, "client", secretMax, secretWindow)
-	s.documents = newLimiter(st.Tries, "document", discoverMax, discoverWindow)
-	s.tries = st.Tries
-	s.devices = newLimiter(st.Tries, "device", deviceMax, deviceWindow)
-	s.userCodes = newLimiter(st.Tries, "user code", userCodeMax, userCodeWindow)
 	if s.factors, err = newFactors(cfg, st); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -45,7 +46,7 @@ type site struct {
 	users    *users
 	verifier *token.Verifier
 	logs     *observer.ObservedLogs
-	tries    *authserver.Tries
+	counts   *limit.Counts
 	web      *client.Web
 }
 
@@ -53,7 +54,7 @@ type site struct {
 // begins is counted by the store.
 func newSite(t *testing.T, change ...func(*authserver.Config)) *site {
 	t.Helper()
-	s := &site{t: t, store: storetest.NewFaulty(memstore.New(0)), users: newUsers(), tries: authserver.NewTries()}
+	s := &site{t: t, store: storetest.NewFaulty(memstore.New(0)), users: newUsers(), counts: limit.NewCounts()}
 	t.Cleanup(func() { _ = s.store.Close() })
 	core, logs := observer.New(zapcore.DebugLevel)
 	s.logs = logs
@@ -79,7 +80,7 @@ func (s *site) open(cfg authserver.Config) {
 		s.t.Fatal(err)
 	}
 	s.verifier = token.NewVerifier(cfg.Issuer, keys, revocations, nil)
-	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Tries: s.tries, Web: s.web}
+	state := authserver.State{Store: s.store, Prefix: prefix, Keys: keys, Revocations: revocations, Counts: s.counts, Web: s.web}
 	if s.Server, err = authserver.New(cfg, state, s.verifier); err != nil {
 		s.t.Fatal(err)
 	}

@@ -50,6 +50,9 @@ type grantType struct {
 	// confidential demands a client secret.
 	confidential bool
 
+	// credential is the parameter that names a grant, if one does.
+	credential string
+
 	// offered says where there is such a grant type; nil for everywhere.
 	offered func(*Config) bool
 
@@ -67,11 +70,11 @@ type grantType struct {
 }
 
 var grantTypes = []grantType{
-	{name: oauth.GrantAuthorizationCode, clientOf: needClientID, issue: issueForCode},
-	{name: oauth.GrantRefreshToken, clientOf: clientOfRefreshToken, issue: issueForRefreshToken},
+	{name: oauth.GrantAuthorizationCode, credential: "code", clientOf: needClientID, issue: issueForCode},
+	{name: oauth.GrantRefreshToken, credential: "refresh_token", clientOf: clientOfRefreshToken, issue: issueForRefreshToken},
 	{name: oauth.GrantClientCredentials, clientOf: needClientID, issue: issueForClient, confidential: true},
 	{
-		name: oauth.GrantDeviceCode, clientOf: needClientID, issue: issueForDevice,
+		name: oauth.GrantDeviceCode, credential: paramDeviceCode, clientOf: needClientID, issue: issueForDevice,
 		offered: func(cfg *Config) bool { return cfg.DeviceAuthorization },
 		vouched: func(_ context.Context, s *Server, p *params, _ string) (bool, error) {
 			return s.grants.IsDeviceCode(p.get(paramDeviceCode)), nil
@@ -135,6 +138,9 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	}
 	if !kind.allows(c) {
 		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + kind.name)
+	}
+	if err := s.limitToken(r, c.ID, p.get(kind.credential)); err != nil {
+		return nil, err
 	}
 	req, err := s.sharedParameters(p, c)
 	if err != nil {

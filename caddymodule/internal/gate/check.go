@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -26,6 +27,7 @@ var (
 	ErrOrigin   = errors.New("the Origin header is not allowed")
 	ErrSession  = errors.New("the MCP session is not the caller's")
 	ErrNoPath   = errors.New("no resource is at this path")
+	ErrLimited  = errors.New("too many requests of this user and client")
 )
 
 // StaticToken is a bearer token of the configuration. Only its hash is kept.
@@ -36,9 +38,13 @@ type StaticToken struct {
 }
 
 // NewStaticToken returns a static token with the claims that requests carrying it
-// get.
+// get. Their ID, if they have none, becomes one that no other token has.
 func NewStaticToken(secret string, claims *token.Claims) StaticToken {
-	return StaticToken{sha256.Sum256([]byte(secret)), len(secret), claims}
+	hash := sha256.Sum256([]byte(secret))
+	if claims.ID == "" {
+		claims.ID = base64.RawURLEncoding.EncodeToString(hash[:12])
+	}
+	return StaticToken{hash, len(secret), claims}
 }
 
 // FindStatic returns the claims of a static token. It compares with every token
@@ -66,6 +72,9 @@ type Refused struct {
 
 	// Calls are the messages of the request, when they are the reason.
 	Calls []policy.Call
+
+	// Again says that the same has been reported a moment ago.
+	Again bool
 }
 
 // Check decides about a request for a cleaned public path. It returns what the
@@ -88,6 +97,8 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 		return g.judge(w, r, res, claims)
 	case err == nil:
 		return Pass{Claims: claims, Resource: res.Resource}, nil
+	case errors.Is(err, ErrLimited):
+		return Pass{}, g.refuseLimited(w, r, err)
 	case errors.Is(err, ErrMissing):
 		return Pass{}, g.refuse(w, r, unauthorized(res.missing, err))
 	case errors.Is(err, ErrScope):
@@ -111,6 +122,9 @@ func (g *Gate) counted(r *http.Request, res *guarded) (*token.Claims, error) {
 		err = ErrOrigin
 	}
 	if err == nil {
+		err = g.underLimit(r, claims)
+	}
+	if err == nil {
 		err = g.checkSession(r, res, claims)
 	}
 	if !g.cfg.Omit {
@@ -130,7 +144,7 @@ func Outcome(err error) metrics.Check {
 	}{
 		{ErrMissing, metrics.CheckMissing}, {token.ErrExpired, metrics.CheckExpired}, {token.ErrRevoked, metrics.CheckRevoked},
 		{ErrAudience, metrics.CheckAudience}, {ErrScope, metrics.CheckScope}, {ErrOrigin, metrics.CheckOrigin},
-		{ErrSession, metrics.CheckSession}, {token.ErrUnavailable, metrics.CheckUnavailable}, {mcpsession.ErrUnavailable, metrics.CheckUnavailable},
+		{ErrSession, metrics.CheckSession}, {ErrLimited, metrics.CheckLimited}, {token.ErrUnavailable, metrics.CheckUnavailable}, {mcpsession.ErrUnavailable, metrics.CheckUnavailable},
 	} {
 		if errors.Is(err, o.reason) {
 			return o.check
@@ -265,8 +279,8 @@ func (g *Gate) refuseScope(w http.ResponseWriter, r *http.Request, res *guarded,
 	})
 }
 
-// refuse is the one writer of 401 and 403 answers, and of those to requests that
-// cannot be read.
+// refuse is the one writer of 401, 403 and 429 answers, and of those to requests
+// that cannot be read.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) *Refused {
 	if f.challenge != "" {
 		w.Header().Set("WWW-Authenticate", f.challenge)
@@ -278,7 +292,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) *Refuse
 	} else {
 		respond.Unread(w, r, answer)
 	}
-	return &Refused{f.status, f.reason, f.calls}
+	return &Refused{Status: f.status, Reason: f.reason, Calls: f.calls}
 }
 
 // unavailable answers when nobody can tell whether a token is good. A 401 would

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -66,6 +67,10 @@ type Config struct {
 	// CORSOrigins may read answers from browsers; AllowOrigins may send an
 	// Origin header without that.
 	CORSOrigins, AllowOrigins []string
+
+	// Limit is how many requests a user may make with a client, or with a static
+	// token; nil for any number.
+	Limit *limit.Limit
 
 	// Streams are the open event streams of the issuer; nil to let them be.
 	Streams *Streams

@@ -67,6 +67,18 @@ func (s *Service) RevokeRefreshToken(ctx context.Context, token, clientID string
 	return s.revoke(ctx, s.key(h), func(g *Grant) bool { return g.ClientID == clientID })
 }
 
+// KeyOf names what a code, a refresh token or a device code belongs to, for whoever
+// counts requests; it is "" for what this server did not make. It does not look at
+// the store.
+func (s *Service) KeyOf(credential string) string {
+	for _, k := range []kind{kindCode, kindRefresh, kindDevice} {
+		if h, ok := s.codec.decode(k, credential); ok {
+			return idText(h.id)
+		}
+	}
+	return ""
+}
+
 // ClientOf returns the client that a refresh token was issued to. It is for
 // requests of public clients that name no client: the token is bound to its
 // client, so the client is known (RFC 6749 section 6).

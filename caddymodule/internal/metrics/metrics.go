@@ -24,12 +24,13 @@ const (
 	CheckScope
 	CheckOrigin
 	CheckSession     // the MCP session is not the caller's
+	CheckLimited     // the token is good, and was used too often
 	CheckUnavailable // nobody could tell whether the token is good
 )
 
 var checkNames = [...]string{
 	CheckOK: "ok", CheckMissing: "missing", CheckMalformed: "malformed", CheckExpired: "expired", CheckRevoked: "revoked",
-	CheckAudience: "audience", CheckScope: "scope", CheckOrigin: "origin", CheckSession: "session", CheckUnavailable: "unavailable",
+	CheckAudience: "audience", CheckScope: "scope", CheckOrigin: "origin", CheckSession: "session", CheckLimited: "limited", CheckUnavailable: "unavailable",
 }
 
 // String returns the value of the label.

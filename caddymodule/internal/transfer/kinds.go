@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -37,6 +38,7 @@ type Summary struct {
 
 	Grants   int `json:"grants"`
 	Devices  int `json:"devices"` // requests of devices
+	Limits   int `json:"limits"`  // counts of rate limits
 	Factors  int `json:"factors"` // what users have beside their passwords
 	Sessions int `json:"sessions"`
 	SignIns  int `json:"sign_ins"` // marks of finished sign-ins at providers
@@ -60,6 +62,7 @@ const (
 	kindMCP     kind = "mcpsession"
 	kindGrant   kind = "grant"
 	kindDevice  kind = "device"
+	kindLimit   kind = "limit"
 	kindFactor  kind = "factor"
 	kindSession kind = "session"
 	kindSignIn  kind = "signin"
@@ -91,6 +94,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Grants++
 	case kindDevice:
 		s.Devices++
+	case kindLimit:
+		s.Limits++
 	case kindFactor:
 		s.Factors++
 	case kindSession:
@@ -120,7 +125,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindMCP, kindGrant, kindDevice, kindFactor, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindMCP, kindGrant, kindDevice, kindLimit, kindFactor, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -163,6 +168,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = mcpsession.RecordVersion, mcpsession.CheckRecord(name, value)
 	case kindGrant:
 		known, err = grant.RecordVersion, grant.CheckRecord(name, value)
+	case kindLimit:
+		known, err = limit.RecordVersion, limit.CheckRecord(name, value)
 	case kindDevice:
 		known, err = grant.DeviceVersion, grant.CheckDevice(name, value)
 	case kindFactor:
@@ -202,6 +209,8 @@ func advice(k kind, newer bool) string {
 		return "it does no harm: the device asks for a new code"
 	case k == kindMCP:
 		return "it does no harm: the client begins another session of MCP"
+	case k == kindLimit:
+		return "it does no harm: a rate limit begins anew"
 	case k == kindSignIn:
 		return "it does no harm after ten minutes; until then, a sign-in could be finished twice by the browser that began it"
 	case k == kindAdded:
