@@ -43,7 +43,7 @@ func (d *device) poll(t testing.TB, g *gateway) *answer {
 // enter opens the page for codes, types the code, signs in and comes to the page of consent.
 func (d *device) enter(v *visitor, code string) *page {
 	v.t.Helper()
-	return v.get(v.g.origin + "/device").submit("user_code", url.Values{"user_code": {code}}).signIn()
+	return v.get(v.g.origin+"/device").submit("user_code", url.Values{"user_code": {code}}).signIn()
 }
 
 // wait polls until the answer is another than that nobody has decided yet, as RFC 8628 has it.
