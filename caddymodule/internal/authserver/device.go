@@ -71,7 +71,7 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 	if !c.Allows(oauth.GrantDeviceCode) {
 		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + oauth.GrantDeviceCode)
 	}
-	if err := s.limitToken(r, c.ID, ""); err != nil {
+	if err := s.limitToken(r, c.ID, &grantType{}, p); err != nil {
 		return nil, err
 	}
 	req, err := s.sharedParameters(p, c)

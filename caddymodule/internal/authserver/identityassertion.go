@@ -109,6 +109,15 @@ func vouchedByAssertion(ctx context.Context, s *Server, p *params, id string) (b
 	return err == nil, err
 }
 
+// assertedSubject is whom an assertion says that it is about, true or not.
+func assertedSubject(p *params) string {
+	a, err := assertion.Parse(p.get("assertion"), oauth.IdentityAssertionType)
+	if err != nil {
+		return ""
+	}
+	return a.Issuer + " " + a.Subject
+}
+
 // issueForAssertion gives a client what a provider has vouched for (RFC 7523
 // section 2.1). There is no refresh token: how long it goes on is up to the
 // provider, which the client asks for another assertion.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -383,7 +384,7 @@ func TestAnIdentityAssertionIsUsedOnce(t *testing.T) {
 		cfg := defaultConfig()
 		cfg.Password, cfg.Log = s.users, nopLog
 		p.trust(&cfg)
-		other := &site{t: t, store: s.store, users: s.users, tries: authserver.NewTries()}
+		other := &site{t: t, store: s.store, users: s.users, counts: limit.NewCounts()}
 		other.open(cfg)
 		raw := p.assertion(map[string]any{"jti": "a"})
 		var won atomic.Int32

@@ -55,14 +55,23 @@ func (s *Server) limitRegistration(r *http.Request) error {
 // limitToken counts a request of a client that is who it says. What belongs to a
 // grant counts for that grant: a service through which many people come, from one
 // address and as one client, then makes none of them wait for another. The rest
-// counts for the client at its address.
-func (s *Server) limitToken(r *http.Request, clientID, credential string) error {
+// counts for the client at its address, and for the person whom an assertion is
+// about: whether that is true is not known yet, but it cannot hold up the person
+// elsewhere.
+func (s *Server) limitToken(r *http.Request, clientID string, kind *grantType, p *params) error {
 	key := "client " + limit.Peer(s.cfg.ClientIP(r)) + " " + clientID
-	if id := s.grants.KeyOf(credential); id != "" {
+	if kind.subject != nil {
+		key += " " + truncate(kind.subject(p), maxLimitedSubject)
+	}
+	if id := s.grants.KeyOf(p.get(kind.credential)); id != "" {
 		key = "grant " + id
 	}
 	return s.countHeld("token", limited(r, s.tokens, key))
 }
+
+// maxLimitedSubject bounds what is kept of a subject that was not checked, in
+// bytes.
+const maxLimitedSubject = 256
 
 // limitStranger counts a request whose client could not be told, for its address:
 // whoever makes up clients shall not get more than those there are. The others at

@@ -139,6 +139,7 @@ func TestTokenRequestsThatAreAboutNothingAreLimited(t *testing.T) {
 			junk("192.0.2.1:1", fmt.Sprintf("mcp_%026d", i)).refused(t, 401, "invalid_client")
 		}
 		wantHeld(t, junk("192.0.2.1:1", "mcp_AAAAAAAAAAAAAAAAAAAAAAAAAA"), "rate_limit token allows 5 in 1m")
+		junk("192.0.2.3:1", "mcp_AAAAAAAAAAAAAAAAAAAAAAAAAA").refused(t, 401, "invalid_client")
 		wantHeld(t, s.from("192.0.2.1:1", request(http.MethodPost, "/revoke", url.Values{"token": {"x"}, "client_id": {"nobody"}})), "rate_limit token allows 5 in 1m")
 		s.issued(redemption(other, s.browser().code(authorization(other))))
 	})
@@ -155,6 +156,29 @@ func TestTokensOfServiceAccountsAreLimited(t *testing.T) {
 	if a := s.robotFrom("192.0.2.2:1", "robot-secret"); a.StatusCode != http.StatusOK {
 		t.Errorf("from elsewhere: %d", a.StatusCode)
 	}
+}
+
+// A provider of a company vouches for all its people to one service.
+func TestAssertionsCountForTheirPerson(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust, limitedTo(3, 0))
+	from := func(peer, person string) answer {
+		return s.from(peer, request(http.MethodPost, "/token", bearing(p.assertion(map[string]any{"sub": person}))))
+	}
+	for range 3 {
+		if a := from("192.0.2.1:1", "U1"); a.StatusCode != http.StatusOK {
+			t.Fatalf("got %d %v", a.StatusCode, a.fields)
+		}
+	}
+	wantHeld(t, from("192.0.2.1:1", "U1"), "rate_limit token allows 3 in 1m")
+	if a := from("192.0.2.1:1", "U2"); a.StatusCode != http.StatusOK {
+		t.Errorf("another person: %d", a.StatusCode)
+	}
+	// What is no assertion counts for the client.
+	for range 3 {
+		s.token(bearing("junk")).refused(t, 400, "invalid_grant")
+	}
+	wantHeld(t, s.token(bearing("junk")), "rate_limit token allows 3 in 1m")
 }
 
 func TestPollsAndRequestsOfDevicesAreTokenRequests(t *testing.T) {

@@ -50,8 +50,10 @@ type grantType struct {
 	// confidential demands a client secret.
 	confidential bool
 
-	// credential is the parameter that names a grant, if one does.
+	// credential is the parameter that names a grant, if one does; subject is whom
+	// a request says that it is about.
 	credential string
+	subject    func(*params) string
 
 	// offered says where there is such a grant type; nil for everywhere.
 	offered func(*Config) bool
@@ -83,7 +85,7 @@ var grantTypes = []grantType{
 	{
 		name: oauth.GrantJWTBearer, clientOf: needClientID, issue: issueForAssertion, noRegistrations: true,
 		offered: func(cfg *Config) bool { return len(cfg.Asserters) > 0 },
-		vouched: vouchedByAssertion,
+		vouched: vouchedByAssertion, subject: assertedSubject,
 	},
 }
 
@@ -139,7 +141,7 @@ func (s *Server) issue(r *http.Request, p *params, kind *grantType) (*tokenRespo
 	if !kind.allows(c) {
 		return nil, oauth.UnauthorizedClient("this client is not registered for the grant type " + kind.name)
 	}
-	if err := s.limitToken(r, c.ID, p.get(kind.credential)); err != nil {
+	if err := s.limitToken(r, c.ID, kind, p); err != nil {
 		return nil, err
 	}
 	req, err := s.sharedParameters(p, c)

@@ -99,6 +99,31 @@ func TestARefusalIsNewsOnce(t *testing.T) {
 	})
 }
 
+func TestOnlyWhatWasTakenCanBeReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.NewCounts().Limit("x", 2, time.Minute)
+		l.Return("a")
+		if n := allowed(t, l, "a", 5); n != 2 {
+			t.Errorf("%d pass after nothing was returned, want 2", n)
+		}
+		l.Return("a")
+		if n := allowed(t, l, "a", 5); n != 1 || l.Left("a") != 0 || l.Wait("a") != time.Minute {
+			t.Errorf("%d pass after one was returned; %d are left for %v", n, l.Left("a"), l.Wait("a"))
+		}
+		time.Sleep(time.Minute)
+		allowed(t, l, "b", 1)
+		l.Return("b")
+		l.Return("b") // once too often
+		if n := allowed(t, l, "b", 5); n != 2 {
+			t.Errorf("%d pass after one was returned twice, want 2", n)
+		}
+		l.Return("a") // of a window that is over
+		if l.Left("a") != 2 || l.Wait("a") != 0 || allowed(t, l, "a", 5) != 2 {
+			t.Error("the next window has another number")
+		}
+	})
+}
+
 func TestNoLimit(t *testing.T) {
 	l := limit.NewCounts().Limit("x", 0, time.Minute)
 	if l != nil || allowed(t, l, "a", 1000) != 1000 || l.Wait("a") != 0 || l.Left("a") < 1000 {
