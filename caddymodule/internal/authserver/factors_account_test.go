@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
