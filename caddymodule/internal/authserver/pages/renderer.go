@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/text/language"
 )
@@ -98,10 +99,12 @@ type Renderer struct {
 	books   []book // in the order the matcher knows
 }
 
-// book is all pages in one language.
+// book is all pages in one language. Each is parsed when it is shown for the first
+// time: a site has a hundred of them, most of which nobody asks for, and a reload
+// makes all sites anew.
 type book struct {
 	*catalogue
-	pages map[string]*template.Template
+	pages map[string]func() (*template.Template, error)
 }
 
 // site is what every page knows about where it is.
@@ -120,7 +123,7 @@ func New(o Options) (*Renderer, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalogues, err := loadCatalogues(localeFiles)
+	catalogues, err := allCatalogues()
 	if err != nil {
 		return nil, fmt.Errorf("loading the languages of the pages: %w", err)
 	}
@@ -132,12 +135,8 @@ func New(o Options) (*Renderer, error) {
 	r.script = r.csp + "; script-src " + hashSource(string(s.Script))
 	var tags []language.Tag
 	for _, c := range catalogues {
-		b, err := newBook(c, s)
-		if err != nil {
-			return nil, fmt.Errorf("parsing the templates of the pages: %w", err)
-		}
 		tags = append(tags, c.tag)
-		r.books = append(r.books, b)
+		r.books = append(r.books, newBook(c, s))
 	}
 	r.matcher = language.NewMatcher(tags)
 	return r, nil
@@ -181,26 +180,31 @@ func newSite(o Options) (*site, error) {
 	return s, nil
 }
 
-// newBook parses the layout and the partials once for the language, and every
-// page on a copy of them, so that each has its own "main".
-func newBook(c *catalogue, s *site) (book, error) {
-	b := book{catalogue: c, pages: map[string]*template.Template{}}
-	base, err := template.New("").Funcs(markup{c, s}.funcs()).
-		ParseFS(templateFiles, "templates/layout.html", "templates/partials.html")
-	if err != nil {
-		return b, err
-	}
+// allCatalogues are the languages that the program has.
+var allCatalogues = sync.OnceValues(func() ([]*catalogue, error) { return loadCatalogues(localeFiles) })
+
+// newBook makes the pages of a language. The layout and the partials are parsed
+// once, and every page on a copy of them, so that each has its own "main".
+func newBook(c *catalogue, s *site) book {
+	base := sync.OnceValues(func() (*template.Template, error) {
+		return template.New("").Funcs(markup{c, s}.funcs()).
+			ParseFS(templateFiles, "templates/layout.html", "templates/partials.html")
+	})
+	b := book{catalogue: c, pages: map[string]func() (*template.Template, error){}}
 	for _, name := range pageNames {
-		t, err := base.Clone()
-		if err == nil {
-			t, err = t.ParseFS(templateFiles, "templates/"+name+".html")
-		}
-		if err != nil {
-			return b, err
-		}
-		b.pages[name] = t
+		b.pages[name] = sync.OnceValues(func() (*template.Template, error) {
+			layout, err := base()
+			if err != nil {
+				return nil, err
+			}
+			t, err := layout.Clone()
+			if err != nil {
+				return nil, err
+			}
+			return t.ParseFS(templateFiles, "templates/"+name+".html")
+		})
 	}
-	return b, nil
+	return b
 }
 
 // pageNames are the templates that fill the layout.
@@ -233,8 +237,12 @@ type frame struct {
 // write renders a page to memory, so that a fault cannot leave half of it on
 // the wire, and sends it.
 func (r *Renderer) write(w http.ResponseWriter, b book, status int, page string, f frame) error {
+	t, err := b.pages[page]()
+	if err != nil {
+		return fmt.Errorf("parsing the %s page: %w", page, err)
+	}
 	var buf bytes.Buffer
-	if err := b.pages[page].ExecuteTemplate(&buf, "layout", f); err != nil {
+	if err := t.ExecuteTemplate(&buf, "layout", f); err != nil {
 		return fmt.Errorf("rendering the %s page: %w", page, err)
 	}
 	h := w.Header()
