@@ -37,7 +37,7 @@ func TestReadme(t *testing.T) {
 		t.Errorf("only %d rows have been found", len(rows))
 	}
 	var named []string
-	for _, name := range regexp.MustCompile("`Test(?:Quirks|Pains|Rivals)/([^`]+)`").FindAllStringSubmatch(readme, -1) {
+	for _, name := range regexp.MustCompile("`Test(?:Quirks|Pains|Faults)/([^`]+)`").FindAllStringSubmatch(readme, -1) {
 		named = append(named, name[1])
 		if !slices.ContainsFunc(rows, func(row []string) bool { return row[1] == name[1] }) {
 			t.Errorf("there is no row %s", name[1])
