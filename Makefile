@@ -3,11 +3,14 @@
 export GOFLAGS = -trimpath -tags=nobadger,nomysql,nopgx
 GO = CGO_ENABLED=0 go
 
+# How long the tests of a package may take on a machine that is busy.
+TIMEOUT = 20m
+
 # The race detector needs a C compiler.
 ifneq ($(shell command -v $${CC:-cc} 2>/dev/null),)
-RACE = CGO_ENABLED=1 go test -race
+RACE = CGO_ENABLED=1 go test -race -timeout $(TIMEOUT)
 else
-RACE = $(GO) test
+RACE = $(GO) test -timeout $(TIMEOUT)
 endif
 
 # Packages without Caddy are tested with the race detector; so is the Caddy skin
@@ -22,11 +25,11 @@ run: ## Run the demo: gateway, MCP server and a user to sign in as.
 
 test: ## Run every test that this machine has the tools for.
 	@echo "Testing. The first time this compiles Caddy, which takes some minutes."
-	@case "$(RACE)" in *-race) ;; *) echo "There is no C compiler: testing without the race detector."; test "$$CI" != true;; esac
+	@case "$(RACE)" in *-race*) ;; *) echo "There is no C compiler: testing without the race detector."; test "$$CI" != true;; esac
 	$(RACE) $(CORE)
 	$(GO) test ./caddymodule ./cmd/...
 	@echo "Testing with real clients, as a process, over TLS."
-	$(GO) test ./integration/...
+	$(GO) test -timeout $(TIMEOUT) ./integration/...
 
 race: ## Run the tests of the Caddy skin with the race detector.
 	$(RACE) ./caddymodule
