@@ -332,38 +332,40 @@ func TestRegistrationForTheDeviceGrant(t *testing.T) {
 
 // However many strangers ask, the store keeps little.
 func TestRequestsOfDevicesAreBounded(t *testing.T) {
-	s := newSite(t, withDevices)
-	id := s.registerDevice()
-	ask := func(peer string) answer {
-		r := request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}})
-		r.RemoteAddr = peer
-		return s.program(r)
-	}
-	for range 30 {
-		if a := ask("192.0.2.1:1"); a.StatusCode != http.StatusOK {
-			t.Fatalf("got %d", a.StatusCode)
+	synctest.Test(t, func(t *testing.T) { // where the requests take no time
+		s := newSite(t, withDevices)
+		id := s.registerDevice()
+		ask := func(peer string) answer {
+			r := request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}})
+			r.RemoteAddr = peer
+			return s.program(r)
 		}
-	}
-	held := ask("192.0.2.1:2")
-	held.refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
-	if held.Header.Get("Retry-After") == "" || held.Header.Get("Access-Control-Allow-Origin") != "*" {
-		t.Errorf("headers are %v", held.Header)
-	}
-	granted := 30
-	for i := range 1200 {
-		if ask("10.0."+strconv.Itoa(i/250)+"."+strconv.Itoa(i%250)+":1").StatusCode == http.StatusOK {
-			granted++
+		for range 30 {
+			if a := ask("192.0.2.1:1"); a.StatusCode != http.StatusOK {
+				t.Fatalf("got %d", a.StatusCode)
+			}
 		}
-	}
-	if granted < 1000 || granted > 1010 {
-		t.Errorf("%d requests are kept, want about 1000", granted)
-	}
-	// It counts on over a reload of the configuration.
-	cfg := defaultConfig()
-	withDevices(&cfg)
-	cfg.Password, cfg.Log = s.users, nopLog
-	s.open(cfg)
-	ask("203.0.113.9:1").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
+		held := ask("192.0.2.1:2")
+		held.refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
+		if held.Header.Get("Retry-After") == "" || held.Header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("headers are %v", held.Header)
+		}
+		granted := 30
+		for i := range 1200 {
+			if ask("10.0."+strconv.Itoa(i/250)+"."+strconv.Itoa(i%250)+":1").StatusCode == http.StatusOK {
+				granted++
+			}
+		}
+		if granted < 1000 || granted > 1010 {
+			t.Errorf("%d requests are kept, want about 1000", granted)
+		}
+		// It counts on over a reload of the configuration.
+		cfg := defaultConfig()
+		withDevices(&cfg)
+		cfg.Password, cfg.Log = s.users, nopLog
+		s.open(cfg)
+		ask("203.0.113.9:1").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
+	})
 }
 
 // A client with a metadata document may begin on a device, where no page has
