@@ -10,7 +10,7 @@ func (p *parser) upstreamLines(path string, a **Assertion, c **Credential) map[s
 			read: func() error { return p.forwardAssertion(path+"forward_assertion", a) },
 		},
 		"upstream_credential": {
-			usage: "upstream_credential [<header>] <secret>", example: credentialExample,
+			usage: "upstream_credential [<header>] <secret>|login <id> [<header>]", example: credentialExample,
 			read: func() error { return p.upstreamCredential(c) },
 		},
 	}
@@ -27,16 +27,27 @@ func (p *parser) forwardAssertion(path string, to **Assertion) error {
 	})
 }
 
-// upstreamCredential reads a secret, or a header and a secret.
+// upstreamCredential reads a secret, a header and a secret, or the word login, the
+// name of one, and perhaps a header.
 func (p *parser) upstreamCredential(to **Credential) error {
 	c := new(Credential)
 	*to = c
-	switch args := p.RemainingArgs(); len(args) {
-	case 1:
-		c.Secret = args[0]
-	case 2:
-		c.Header, c.Secret = args[0], args[1]
+	args := p.RemainingArgs()
+	switch {
+	case len(args) > 1 && args[0] == "login":
+		c.Login, args = args[1], args[2:]
+		if len(args) == 1 {
+			c.Header, args = args[0], nil
+		}
+	case len(args) == 2:
+		c.Header, args = args[0], args[1:]
+		fallthrough
+	case len(args) == 1:
+		c.Secret, args = args[0], nil
 	default:
+		return errArguments
+	}
+	if len(args) > 0 {
 		return errArguments
 	}
 	return nil

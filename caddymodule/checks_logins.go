@@ -170,6 +170,10 @@ func (b *builder) addLogins(s *site, cfg *authserver.Config) error {
 		b.app.metrics.ExpectLogins(m.LoginID())
 		if l, ok := m.(*OIDCLogin); ok {
 			l.config.Transport = b.app.metrics.Transport(l.ID, http.DefaultTransport)
+			l.config.KeepTokens = slices.ContainsFunc(b.sites, func(other *site) bool { return other.home == s && other.lends(l.ID) })
+			if l.config.KeepTokens {
+				cfg.Delegations = s.issuer.delegations
+			}
 		}
 		method, err := m.Method()
 		if err != nil {

@@ -100,6 +100,8 @@ func TestTheAuthTypeOfASiteWhoseIssuerIsElsewhere(t *testing.T) {
 	}
 }
 
+const oidcLogin = "login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\n"
+
 func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 	const other = "auth.example.com {\nmcp_auth {\n" + alice + "}\n}\n"
 	at := func(lines string) string {
@@ -138,6 +140,26 @@ func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 			own("login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\nsecond_factor required\n"),
 			"second_factor required is about local users, and all users of this site sign in elsewhere. " +
 				"Require a second factor there, and take the line away",
+		},
+		"tokens of a login": {own(oidcLogin + "upstream_credential login acme\n"), ""},
+		"tokens of a login at the issuer": {
+			"auth.example.com {\nmcp_auth {\n" + oidcLogin + "}\n}\nmcp.example.com {\nmcp_auth {\nissuer https://auth.example.com\nresource /a {\nupstream_credential login acme\n}\n}\n}", "",
+		},
+		"tokens of a login that is not there": {
+			own(alice + "upstream_credential login acme\n"),
+			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
+		},
+		"tokens of a login that nobody can sign in at": {
+			own(oidcLogin + "auth_type bearer\nresource /a {\nupstream_credential login acme\n}\n"),
+			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
+		},
+		"tokens of a login beside another authorization server": {
+			own("authorization_server https://id.example.com\nupstream_credential login acme\n"),
+			"upstream_credential login acme needs people who sign in here, and with authorization_server they do so elsewhere. Take one of the lines away",
+		},
+		"tokens of a login of nobody": {
+			own(oidcLogin + "dangerously_omit_auth anywhere\nupstream_credential login acme\n"),
+			"upstream_credential login acme needs people who sign in, and with dangerously_omit_auth nobody does. Take one of the lines away",
 		},
 		"second factors of local users": {own(alice + "second_factor required\n"), ""},
 		"a client of the device grant that is off": {

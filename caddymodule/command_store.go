@@ -250,6 +250,7 @@ func printReport(out io.Writer, identity string, r transfer.Report) error {
 		{"MCP sessions", r.MCPSessions, ""},
 		{"grants", r.Grants, ""},
 		{"users with factors", r.Factors, ""},
+		{"provider tokens", r.Delegations, ""},
 		{"sessions", r.Sessions, ""},
 		{"revocations", r.Revoked, ""},
 		{"unknown records", r.Unknown, ""},

@@ -178,6 +178,7 @@ func TestTheStateMovesByCommand(t *testing.T) {
   MCP sessions        0
   grants              0
   users with factors  0
+  provider tokens     0
   sessions            1
   revocations         0
   unknown records     0
@@ -284,6 +285,7 @@ func TestTheCheckReportsDamage(t *testing.T) {
   MCP sessions        0
   grants              0
   users with factors  0
+  provider tokens     0
   sessions            1
   revocations         0
   unknown records     1

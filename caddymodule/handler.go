@@ -113,8 +113,16 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		h.logRefusal(r, refused)
 		return nil
 	}
+	borrowed, refused := s.lend(w, r, passed)
+	if refused != nil {
+		h.logRefusal(r, refused)
+		return nil
+	}
 	answer, r := s.gate.Answer(w, r, path, passed)
 	defer answer.Close()
+	if borrowed != nil {
+		answer.Unauthorized = borrowed.doubt
+	}
 	s.gate.Strip(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	setPlaceholders(repl, passed.Claims)
@@ -123,7 +131,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			r.Header[f.Header] = []string{value}
 		}
 	}
-	if err := s.links[passed.Resource].identify(r.Header, passed.Claims); err != nil {
+	if err := s.links[passed.Resource].identify(r.Header, passed.Claims, borrowed); err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
 	if err := next.ServeHTTP(answer, r); err != nil {

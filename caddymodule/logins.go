@@ -61,6 +61,11 @@ type OIDCLogin struct {
 	// browser (Enterprise-Managed Authorization of MCP). Default: false.
 	IdentityAssertions bool `json:"identity_assertions,omitempty"`
 
+	// What the provider shows at each sign-in: login, consent or select_account.
+	// Some give a refresh token only while they ask for consent. Default:
+	// nothing in particular.
+	Prompt []string `json:"prompt,omitempty"`
+
 	// What the button says after "Continue with". Default: the host of the
 	// issuer.
 	Label string `json:"label,omitempty"`
@@ -99,7 +104,8 @@ func (l *OIDCLogin) Provision(ctx caddy.Context) error {
 	}
 	l.config = oidclogin.Config{
 		ID: l.ID, Issuer: resolved.Issuer, ClientID: resolved.ClientID, ClientSecret: resolved.ClientSecret, Scopes: scopes,
-		Log: ctx.Logger(),
+		Prompt: strings.Join(l.Prompt, " "),
+		Log:    ctx.Logger(),
 	}
 	return nil
 }
@@ -155,11 +161,20 @@ func (l *OIDCLogin) check() error {
 			return err
 		}
 	}
+	for _, word := range l.Prompt {
+		if !slices.Contains(promptWords, word) {
+			return fmt.Errorf("the prompt of %s cannot be '%s', only: prompt %s", where, word, strings.Join(promptWords, "|"))
+		}
+	}
 	if err := checkText(l.Label); err != nil {
 		return fmt.Errorf("the label of %s: %w", where, err)
 	}
 	return checkProviderIssuer(l.Issuer)
 }
+
+// promptWords are what a provider can be asked to show (OpenID Connect Core section
+// 3.1.2.1).
+var promptWords = []string{"login", "consent", "select_account"}
 
 // checkProviderIssuer accepts an https URL (OpenID Connect Discovery section 2),
 // and an http one on loopback.
@@ -190,6 +205,7 @@ func checkProviderIssuer(issuer string) error {
 //		client_id     <id>
 //		client_secret <secret>
 //		scopes        <scopes...>
+//		prompt        login|consent|select_account
 //		label         <text>
 //		identity_assertions [on|off]
 //	}
@@ -210,6 +226,7 @@ func (l *OIDCLogin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"client_id":     {usage: "client_id <id>", example: "client_id {env.OIDC_CLIENT_ID}", read: p.text(&l.ClientID)},
 		"client_secret": {usage: "client_secret <secret>", example: "client_secret {env.OIDC_CLIENT_SECRET}", read: p.text(&l.ClientSecret)},
 		"scopes":        {usage: "scopes <scopes...>", example: "scopes openid profile email", read: p.list("scopes", &l.Scopes)},
+		"prompt":        {usage: "prompt login|consent|select_account", example: "prompt consent", read: p.list("prompt", &l.Prompt)},
 		"label":         {usage: "label <text>", example: `label "Acme SSO"`, read: p.text(&l.Label)},
 
 		"identity_assertions": {usage: "identity_assertions [on|off]", read: p.flag(&assertions)},

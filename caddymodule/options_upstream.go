@@ -34,6 +34,10 @@ type Credential struct {
 
 	// The secret. May be a placeholder.
 	Secret string `json:"secret,omitempty"`
+
+	// The login whose provider gives a token for each user, in place of a
+	// secret. Users of other logins are refused.
+	Login string `json:"login,omitempty"`
 }
 
 // headerName is the header of a credential.
@@ -168,6 +172,10 @@ const credentialExample = "upstream_credential {env.UPSTREAM_TOKEN}"
 
 func (c *Credential) check() error {
 	switch {
+	case c.Login != "" && c.Secret != "":
+		return errors.New("upstream_credential has a secret and a login; take one of them away")
+	case c.Login != "":
+		return checkHeaderName(c.headerName(), "upstream_credential login "+c.Login+" X-Access-Token")
 	case c.Secret == "":
 		return errors.New("upstream_credential has no secret. Write, for example: " + credentialExample)
 	case strings.ContainsFunc(c.Secret, unicode.IsControl), strings.TrimSpace(c.Secret) != c.Secret:

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
@@ -111,6 +112,9 @@ type issuerState struct {
 	tokens   *apitoken.Tokens
 	sessions *mcpsession.Sessions
 	streams  *gate.Streams
+
+	// delegations are the tokens of login providers, for upstreams.
+	delegations *delegation.Keeper
 }
 
 // openState opens a store. It is the constructor of the pool.
@@ -232,6 +236,10 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	if err != nil {
 		return nil, fmt.Errorf("reading the bearer tokens of %s: %w", issuer, err)
 	}
+	delegations, err := delegation.NewKeeper(st.store, prefix, keys.Derive)
+	if err != nil {
+		return nil, err
+	}
 	is = &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
@@ -242,6 +250,8 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 		tokens:   tokens,
 		sessions: mcpsession.New(st.store, prefix, keys.Derive("MCP sessions"), st.log),
 		streams:  gate.NewStreams(),
+
+		delegations: delegations,
 	}
 	revocations.Notify(is.streams.Close, func() { is.streams.CloseRefused(is.verifier.Revoked) })
 	tokens.Notify(is.streams.Close)

@@ -2,11 +2,16 @@ package caddymodule
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/identity"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -68,10 +73,97 @@ func (s *site) assertionIssuer() string {
 	return s.issuerURL()
 }
 
+// lent is the token of a login provider that goes to an upstream with a request.
+type lent struct {
+	server *authserver.Server
+	claims *token.Claims
+	access string
+}
+
+// doubt is called when the upstream does not accept the token.
+func (t *lent) doubt() { t.server.Doubt(t.claims, t.access) }
+
+// lend gets the token that the upstream of a request needs, or writes a refusal.
+// Without a need for one it returns nil.
+func (s *site) lend(w http.ResponseWriter, r *http.Request, passed gate.Pass) (*lent, *gate.Refused) {
+	c := s.links[passed.Resource].credential
+	if c == nil || c.Login == "" {
+		return nil, nil
+	}
+	if passed.Claims == nil {
+		return nil, s.gate.RefuseOtherSignIn(w, r)
+	}
+	access, err := s.home.auth.Lend(r.Context(), c.Login, passed.Claims)
+	switch {
+	case errors.Is(err, authserver.ErrSignInAgain):
+		return nil, s.gate.RefuseSignIn(w, r, passed)
+	case errors.Is(err, authserver.ErrOtherSignIn):
+		return nil, s.gate.RefuseOtherSignIn(w, r)
+	case err != nil:
+		return nil, s.gate.RefuseUnavailable(w, r, err)
+	}
+	return &lent{s.home.auth, passed.Claims, access}, nil
+}
+
+// lends reports whether some upstream of the site is called with the tokens of a
+// login.
+func (s *site) lends(login string) bool {
+	for c := range s.credentials() {
+		if c.Login == login {
+			return true
+		}
+	}
+	return false
+}
+
+// credentials are those of all upstreams of the site.
+func (s *site) credentials() iter.Seq[*Credential] {
+	return func(yield func(*Credential) bool) {
+		if c := s.options.UpstreamCredential; c != nil && !yield(c) {
+			return
+		}
+		for _, r := range s.options.Resources {
+			if r.UpstreamCredential != nil && !yield(r.UpstreamCredential) {
+				return
+			}
+		}
+	}
+}
+
+// checkDelegates refuses to call upstreams with tokens of a login that is not
+// there, or that gives none.
+func checkDelegates(s *site) error {
+	for c := range s.credentials() {
+		switch {
+		case c.Login == "":
+		case s.omit:
+			return fmt.Errorf("upstream_credential login %s needs people who sign in, and with dangerously_omit_auth nobody does. Take one of the lines away", c.Login)
+		case s.external():
+			return fmt.Errorf("upstream_credential login %s needs people who sign in here, and with authorization_server they do so elsewhere. Take one of the lines away", c.Login)
+		case s.home == nil || !s.signsInAt(c.Login):
+			return fmt.Errorf("upstream_credential login %s names no OpenID provider that people sign in at. Add a block: login oidc %s { … }",
+				c.Login, c.Login)
+		}
+	}
+	return nil
+}
+
+// signsInAt reports whether people sign in at an OpenID provider by the name.
+func (s *site) signsInAt(login string) bool {
+	return s.oauth && slices.ContainsFunc(s.home.logins, func(m LoginModule) bool {
+		l, ok := m.(*OIDCLogin)
+		return ok && l.ID == login
+	})
+}
+
 // identify adds to a request what its upstream is told.
-func (l *upstreamLink) identify(h http.Header, c *token.Claims) error {
+func (l *upstreamLink) identify(h http.Header, c *token.Claims, borrowed *lent) error {
 	if l.credential != nil {
-		h[l.credential.headerName()] = []string{l.credential.headerValue(l.credential.Secret)}
+		secret := l.credential.Secret
+		if borrowed != nil {
+			secret = borrowed.access
+		}
+		h[l.credential.headerName()] = []string{l.credential.headerValue(secret)}
 	}
 	if l.assertion == nil || c == nil {
 		return nil

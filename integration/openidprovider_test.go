@@ -20,6 +20,7 @@ type openidProvider struct {
 	t        *testing.T
 	port     int
 	callback string // of the gateway
+	seconds  string // that access tokens are good for; "" for long
 	proc     *process
 }
 
@@ -49,7 +50,7 @@ func (p *openidProvider) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.proc = startProcess(p.t, []string{"HOME=" + p.t.TempDir()}, node, "node/openid-provider.mjs", fmt.Sprint(p.port), p.callback)
+	p.proc = startProcess(p.t, []string{"HOME=" + p.t.TempDir()}, node, "node/openid-provider.mjs", fmt.Sprint(p.port), p.callback, p.seconds)
 	eventually(p.t, "the provider serves", func() bool {
 		if !p.proc.running() {
 			p.t.Fatalf("the provider ended: %v", p.proc.err)

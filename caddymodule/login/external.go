@@ -58,6 +58,24 @@ type Asserter interface {
 	Assert(ctx context.Context, assertion string) (Identity, error)
 }
 
+// Delegate is a [Redirect] whose provider gives tokens for the people who sign in,
+// with which other servers can be called on their behalf.
+type Delegate interface {
+	Redirect
+
+	// Renew returns new tokens for a refresh token, which may be used up by it.
+	// Without a new refresh token the old one goes on being good. The error is
+	// ErrDenied when the provider does not accept it any more.
+	Renew(ctx context.Context, refresh string) (Tokens, error)
+}
+
+// Tokens are what a provider gives for a person.
+type Tokens struct {
+	Access  string
+	Refresh string    // "" for none
+	Expires time.Time // of Access; zero when the provider does not tell
+}
+
 // Attempt is one sign-in from before the browser leaves until it is back.
 type Attempt struct {
 	// Callback is the URL that the provider sends the browser back to.

@@ -36,6 +36,10 @@ type Identity struct {
 	// Stamp changes when the user's credential changes, so that sessions from
 	// before the change end. It is empty where the provider has no such thing.
 	Stamp string `json:"stamp,omitempty"`
+
+	// Tokens are what the provider has given for the person, at a sign-in with a
+	// [Delegate]. They are not remembered with the identity.
+	Tokens *Tokens `json:"-"`
 }
 
 // Display returns what a page shows for the user: the e-mail address, the name

@@ -200,6 +200,9 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if current != nil {
+		if err := s.signedOut(r.Context(), current.User.Subject); err != nil {
+			return unavailable(err)
+		}
 		s.cfg.Log.Info("signed out", zap.String("user", current.User.Subject), zap.Bool("everywhere", everywhere))
 	}
 	s.rendered(w, s.pages.SignedOut(w, r, http.StatusOK, pages.SignedOut{Everywhere: everywhere}))

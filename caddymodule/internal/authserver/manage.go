@@ -195,6 +195,9 @@ func (s *Server) SignOut(ctx context.Context, subject string, revoke bool) (sess
 		s.cfg.Metrics.Revoked(metrics.ByAdmin, grants)
 	}
 	if err == nil {
+		err = s.signedOut(ctx, subject)
+	}
+	if err == nil {
 		s.cfg.Log.Info("signed out by the operator", zap.String("user", subject), zap.Int("sessions", sessions), zap.Int("grants", grants))
 	}
 	return sessions, grants, err

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
@@ -74,6 +75,10 @@ type Config struct {
 	// Asserters are those of the logins whose providers also say who somebody is
 	// to programs, with which these get tokens. No two have the same issuer.
 	Asserters []login.Asserter
+
+	// Delegations keeps the tokens that providers give for people; nil when no
+	// upstream needs them.
+	Delegations *delegation.Keeper
 
 	// Request signs in whom something in front of the server vouches for; nil
 	// for nobody. It is asked at the authorization endpoint only.
@@ -188,7 +193,7 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 	}
 	cfg.DeviceAuthorization = cfg.DeviceAuthorization && cfg.SignIn && cfg.OAuth
 	s := &Server{cfg: cfg, origin: origin, keys: st.Keys, verifier: verifier}
-	s.revoker = accessRevoker{st.Revocations, cfg.AccessLifetime}
+	s.revoker = accessRevoker{st.Revocations, cfg.AccessLifetime, s.endedGrant}
 	s.grants = grant.NewService(st.Store, st.Prefix, st.Keys.Derive, grant.Config{
 		CodeLifetime: cfg.CodeLifetime, RefreshLifetime: cfg.RefreshLifetime, RefreshGrace: cfg.RefreshGrace,
 	}, s.revoker)
@@ -225,11 +230,15 @@ func New(cfg Config, st State, verifier *token.Verifier) (*Server, error) {
 type accessRevoker struct {
 	revocations *token.Revocations
 	lifetime    time.Duration
+	ended       func(ctx context.Context, grantID string) error // is told afterwards
 }
 
 // Add implements grant.Revoker.
 func (a accessRevoker) Add(ctx context.Context, grantID string) error {
-	return a.revocations.Add(ctx, grantID, a.lifetime)
+	if err := a.revocations.Add(ctx, grantID, a.lifetime); err != nil {
+		return err
+	}
+	return a.ended(ctx, grantID)
 }
 
 // endClient ends the access tokens that a client got up to a moment, or all that

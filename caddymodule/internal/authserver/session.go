@@ -124,6 +124,14 @@ func (s *sessions) endAll(ctx context.Context, subject, but string) (int, error)
 	return n, nil
 }
 
+// any reports whether a user is signed in somewhere.
+func (s *sessions) any(ctx context.Context, subject string) (bool, error) {
+	for _, err := range s.store.List(ctx, s.prefix+s.userPart(subject)+"/") {
+		return err == nil, err
+	}
+	return false, nil
+}
+
 // all yields every session, in no particular order. It reads all records, so it is
 // for operators. What cannot be read is no session. An error ends the sequence.
 func (s *sessions) all(ctx context.Context) iter.Seq2[*session, error] {

@@ -110,6 +110,9 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction
 		return nil, s.turnedAway(tx, user)
 	}
 	user.Groups = s.keepGroups(user.Groups)
+	if err := s.keepDelegated(r.Context(), user); err != nil {
+		return nil, unavailable(err)
+	}
 	cookie, err := s.sessions.start(r.Context(), user)
 	if err != nil {
 		return nil, unavailable(err)

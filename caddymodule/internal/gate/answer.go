@@ -37,6 +37,9 @@ type Answer struct {
 	stream  bool // the answer is an event stream, and registered
 	sse     bool // the request is for one of the HTTP+SSE transport (MCP 2024-11-05)
 
+	// Unauthorized is called when the upstream answers 401; nil for nobody.
+	Unauthorized func()
+
 	wroteHeader bool
 	discard     bool // of a body that belongs to a replaced status
 	event       *endpointRewriter
@@ -121,6 +124,9 @@ func (a *Answer) WriteHeader(status int) {
 	}
 	switch {
 	case status == http.StatusUnauthorized:
+		if a.Unauthorized != nil {
+			a.Unauthorized()
+		}
 		a.replace(upstreamUnauthorized)
 		return
 	case a.lists != nil && !a.chooseFilter():

@@ -3,6 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -101,14 +102,7 @@ func (s *Service) ClientOf(ctx context.Context, token string) (string, error) {
 func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error) {
 	var out []*Grant
 	now := time.Now()
-	for e, err := range s.store.List(ctx, s.prefix+userText(s.userPart(subject))+"/") {
-		if err != nil {
-			return nil, err
-		}
-		g, err := s.get(ctx, e.Key)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
+	for g, err := range s.listPart(ctx, s.UserPart(subject)) {
 		if err != nil {
 			return nil, err
 		}
@@ -117,6 +111,38 @@ func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error)
 		}
 	}
 	return out, nil
+}
+
+// AnyAlive reports whether somebody has a grant that yields tokens, or will once its
+// code is redeemed; user is the text that stands for the person in ids.
+func (s *Service) AnyAlive(ctx context.Context, user string) (bool, error) {
+	now := time.Now()
+	for g, err := range s.listPart(ctx, user) {
+		if err != nil || g.Revoked.IsZero() && !g.Denied && now.Before(g.Expires) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// listPart yields the grants of a user in no particular order. An error ends the
+// sequence.
+func (s *Service) listPart(ctx context.Context, user string) iter.Seq2[*Grant, error] {
+	return func(yield func(*Grant, error) bool) {
+		for e, err := range s.store.List(ctx, s.prefix+user+"/") {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			g, err := s.get(ctx, e.Key)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if !yield(g, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 func (s *Service) get(ctx context.Context, key string) (*Grant, error) {

@@ -150,6 +150,18 @@ func (s *Service) userPart(subject string) []byte {
 	return s.codec.derive("user", []byte(subject))[:userLength]
 }
 
+// UserPart is the text that stands for a user in ids of grants.
+func (s *Service) UserPart(subject string) string { return userText(s.userPart(subject)) }
+
+// UserOf returns the text that stands for the user in the id of a grant. It reports
+// false for what is no such id.
+func UserOf(id string) (string, bool) {
+	if CheckID(id) != nil {
+		return "", false
+	}
+	return id[:userTextLength], true
+}
+
 func (s *Service) key(h handle) string {
 	return s.prefix + userText(h.id[:userLength]) + "/" + randomText(h.id[userLength:])
 }

@@ -42,6 +42,10 @@ const (
 	ByAdmin  = "admin"
 	ByClient = "client"
 	ByReuse  = "reuse" // the server itself, when a code or refresh token came twice
+
+	// ByProvider is the server itself as well, when a login provider has ended
+	// its own tokens of the user.
+	ByProvider = "provider"
 )
 
 // Outcomes of authorization requests. Each request that is valid is started, and
@@ -134,7 +138,7 @@ func New() *Metrics {
 	m.toolCalls = m.counters("tool_calls_total", "Calls of tools, where counting them is switched on.", "tool", "result")
 	m.providers = m.counters("login_provider_requests_total", "Requests of this server to the providers that people sign in at.", "provider", "result")
 	m.storage = newStorageMetrics(m)
-	zero(m.revocations, ByUser, ByAdmin, ByClient, ByReuse)
+	zero(m.revocations, ByUser, ByAdmin, ByClient, ByReuse, ByProvider)
 	zero(m.authorizations, AuthorizationStarted, AuthorizationAllowed, AuthorizationDenied, AuthorizationExpired, AuthorizationFailed)
 	for _, method := range []string{RegistrationDynamic, RegistrationDocument} {
 		for _, result := range []string{RegistrationOK, RegistrationRefused, RegistrationError} {

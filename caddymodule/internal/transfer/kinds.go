@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
@@ -36,10 +37,14 @@ type Summary struct {
 	// MCPSessions say whose the sessions of MCP servers are.
 	MCPSessions int `json:"mcp_sessions"`
 
-	Grants   int `json:"grants"`
-	Devices  int `json:"devices"` // requests of devices
-	Limits   int `json:"limits"`  // counts of rate limits
-	Factors  int `json:"factors"` // what users have beside their passwords
+	Grants  int `json:"grants"`
+	Devices int `json:"devices"` // requests of devices
+	Limits  int `json:"limits"`  // counts of rate limits
+	Factors int `json:"factors"` // what users have beside their passwords
+
+	// Delegations are tokens that login providers have given for people.
+	Delegations int `json:"delegations"`
+
 	Sessions int `json:"sessions"`
 	SignIns  int `json:"sign_ins"` // marks of finished sign-ins at providers
 	Revoked  int `json:"revoked"`
@@ -63,6 +68,7 @@ const (
 	kindGrant   kind = "grant"
 	kindDevice  kind = "device"
 	kindLimit   kind = "limit"
+	kindLent    kind = "delegation"
 	kindFactor  kind = "factor"
 	kindSession kind = "session"
 	kindSignIn  kind = "signin"
@@ -96,6 +102,8 @@ func (s *Summary) count(k kind, value []byte) {
 		s.Devices++
 	case kindLimit:
 		s.Limits++
+	case kindLent:
+		s.Delegations++
 	case kindFactor:
 		s.Factors++
 	case kindSession:
@@ -125,7 +133,7 @@ func split(key string) (issuer string, k kind, name string) {
 			return issuer, kindUnknown, ""
 		}
 		return issuer, k, ""
-	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindMCP, kindGrant, kindDevice, kindLimit, kindFactor, kindSession, kindSignIn, kindRevoked:
+	case kindClient, kindAdded, kindDoc, kindUsed, kindToken, kindMCP, kindGrant, kindDevice, kindLimit, kindLent, kindFactor, kindSession, kindSignIn, kindRevoked:
 		return issuer, k, name
 	default:
 		return issuer, kindUnknown, ""
@@ -172,6 +180,8 @@ func (c Checker) record(key string, value []byte) error {
 		known, err = limit.RecordVersion, limit.CheckRecord(name, value)
 	case kindDevice:
 		known, err = grant.DeviceVersion, grant.CheckDevice(name, value)
+	case kindLent:
+		known, err = delegation.RecordVersion, delegation.CheckRecord(name, value)
 	case kindFactor:
 		known, err = factor.RecordVersion, factor.CheckRecord(name, value)
 	case kindSession:
@@ -217,6 +227,8 @@ func advice(k kind, newer bool) string {
 		return "restore a backup, or add the client again"
 	case k == kindFactor:
 		return "restore a backup, or do without it: 'caddy mcp-auth user reset-factors' removes it, and the user signs in with the password alone"
+	case k == kindLent:
+		return "it does no harm: the person signs in at the provider once more"
 	case k == kindSession:
 		return "it does no harm: the person signs in once more"
 	case k == kindRevoked:

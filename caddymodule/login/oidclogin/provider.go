@@ -36,6 +36,13 @@ type Config struct {
 	// Scopes are asked for; they have to contain openid.
 	Scopes []string
 
+	// Prompt is what the provider shall show at each sign-in (OpenID Connect Core
+	// section 3.1.2.1), beside what a request asks for; "" for nothing.
+	Prompt string
+
+	// KeepTokens gives out the tokens of the provider together with the identity.
+	KeepTokens bool
+
 	// Log gets what goes wrong away from any sign-in; nil for no log.
 	Log *zap.Logger
 
@@ -231,4 +238,4 @@ func (p *Provider) Recognizes(id login.Identity) bool {
 }
 
 // Interface guard
-var _ login.Redirect = (*Provider)(nil)
+var _ login.Delegate = (*Provider)(nil)

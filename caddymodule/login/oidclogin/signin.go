@@ -42,8 +42,11 @@ func (p *Provider) Begin(ctx context.Context, a login.Attempt) (string, error) {
 		return "", err
 	}
 	options := []oauth2.AuthCodeOption{oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)}
-	if a.Prompt != "" {
-		options = append(options, oauth2.SetAuthURLParam("prompt", a.Prompt))
+	if prompt := p.prompt(a.Prompt); prompt != "" {
+		options = append(options, oauth2.SetAuthURLParam("prompt", prompt))
+	}
+	if p.cfg.KeepTokens && p.cfg.Issuer == google {
+		options = append(options, oauth2.AccessTypeOffline)
 	}
 	if a.MaxAge != nil {
 		options = append(options, oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(a.MaxAge.Seconds()))))
@@ -81,7 +84,11 @@ func (p *Provider) Finish(ctx context.Context, a login.Attempt, callback url.Val
 	if err != nil {
 		return login.Identity{}, err
 	}
-	return p.identify(ctx, m, tokens, idToken)
+	id, err := p.identify(ctx, m, tokens, idToken)
+	if err == nil && p.cfg.KeepTokens {
+		id.Tokens, err = usable(tokens)
+	}
+	return id, err
 }
 
 // readAnswer returns the code of an authorization response.
@@ -137,9 +144,9 @@ func exchangeError(err error) error {
 		refusal.Response != nil && refusal.Response.StatusCode == http.StatusTooManyRequests:
 		return fmt.Errorf("%w: the token endpoint answers %d", login.ErrUnreachable, refusal.Response.StatusCode)
 	case refusal.ErrorCode != "":
-		return fmt.Errorf("the token endpoint refuses the code: %s", plainCode(refusal.ErrorCode))
+		return fmt.Errorf("the token endpoint refuses the request: %s", plainCode(refusal.ErrorCode))
 	}
-	return errors.New("the token endpoint refuses the code")
+	return errors.New("the token endpoint refuses the request")
 }
 
 // isOutage reports whether no answer came, or not the whole of it.

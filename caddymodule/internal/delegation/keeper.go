@@ -1,0 +1,359 @@
+package delegation
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+)
+
+var (
+	// ErrNone says that there is no token for the person, or none that the
+	// provider still accepts. Only another sign-in there gets one.
+	ErrNone = errors.New("the provider has to be asked again, with the person at the browser")
+
+	// ErrUnavailable says that there may be a token, but that the store or the
+	// provider cannot be asked at the moment.
+	ErrUnavailable = errors.New("the tokens of the provider cannot be had at the moment")
+)
+
+const (
+	// margin is how long before its end a token is renewed, as it has to be good
+	// until the upstream has looked at it.
+	margin = 30 * time.Second
+
+	// memory is how long a node uses a token without a look at the store, where
+	// another node may have forgotten it.
+	memory = time.Minute
+
+	// memoryEntries is how many people's tokens a node remembers.
+	memoryEntries = 4096
+
+	// doubtPause is how often a token is renewed at most because an upstream has
+	// refused it.
+	doubtPause = time.Minute
+
+	// renewTime is how long the provider has to renew tokens, leaseTime how long a
+	// node keeps the others from it, and waitTime how long they, and all requests
+	// of the person, wait.
+	renewTime = 12 * time.Second
+	leaseTime = 15 * time.Second
+	waitTime  = 20 * time.Second
+	pollTime  = 100 * time.Millisecond
+
+	// faultPause is how long a provider is left alone after a failure.
+	faultPause = 2 * time.Second
+)
+
+// Source is where tokens come from.
+type Source struct {
+	Provider login.Delegate
+
+	// Lifetime is how long tokens are kept after their last use.
+	Lifetime time.Duration
+}
+
+// Keeper keeps the tokens of the users of an issuer. Users go by the text that
+// stands for them in ids of grants. It belongs to the state that outlives
+// configurations and is safe for concurrent use.
+type Keeper struct {
+	store  store.Store
+	prefix string
+	box    *seal.Box
+	known  *bounded.Cache // tokens by user
+	faults *bounded.Cache // errors by user
+	doubts *bounded.Cache // tokens that an upstream has refused, by user
+	flight singleflight.Group
+}
+
+// NewKeeper keeps tokens in s below prefix, sealed with a key that derive makes.
+func NewKeeper(s store.Store, prefix string, derive func(label string) []byte) (*Keeper, error) {
+	box, err := seal.New(hex.EncodeToString(derive("delegated tokens")))
+	if err != nil {
+		return nil, err
+	}
+	return &Keeper{
+		store: s, prefix: prefix + "delegation/", box: box, known: bounded.NewCache(memoryEntries),
+		faults: bounded.NewCache(memoryEntries), doubts: bounded.NewCache(memoryEntries),
+	}, nil
+}
+
+// Keep takes the tokens of somebody who has just signed in, in place of those of
+// before. They are kept for a lifetime if they are not used.
+func (k *Keeper) Keep(ctx context.Context, user string, t login.Tokens, lifetime time.Duration) error {
+	key := k.prefix + user
+	value, err := k.encode(key, t)
+	if err != nil {
+		return err
+	}
+	if err := k.store.Put(ctx, key, store.Record{Value: value, Expires: time.Now().Add(lifetime)}); err != nil {
+		return err
+	}
+	k.drop(user)
+	return nil
+}
+
+// Forget drops the tokens of a user.
+func (k *Keeper) Forget(ctx context.Context, user string) error {
+	k.drop(user)
+	return k.store.Delete(ctx, k.prefix+user)
+}
+
+// Shorten keeps the tokens of a user for no longer than a lifetime from now on.
+func (k *Keeper) Shorten(ctx context.Context, user string, lifetime time.Duration) error {
+	end := time.Now().Add(lifetime)
+	err := k.store.Update(ctx, k.prefix+user, func(r store.Record) (store.Record, error) {
+		if !r.Exists() || r.Expires.Before(end) {
+			return r, errShort
+		}
+		r.Expires = end
+		return r, nil
+	})
+	if errors.Is(err, errShort) {
+		return nil
+	}
+	return err
+}
+
+var errShort = errors.New("the tokens end soon enough")
+
+func (k *Keeper) drop(user string) {
+	for _, c := range []*bounded.Cache{k.known, k.faults} {
+		c.Set(user, nil, 0)
+	}
+}
+
+// Doubt notes that an upstream has refused a token, which the provider may have
+// ended before its time. If the token can be renewed it will be.
+func (k *Keeper) Doubt(user, access string) {
+	if _, ok := k.doubts.Get(user); ok {
+		return
+	}
+	k.doubts.Set(user, access, doubtPause)
+	k.known.Set(user, nil, 0)
+}
+
+// doubted reports whether an upstream has refused a token.
+func (k *Keeper) doubted(user string, t login.Tokens) bool {
+	refused, ok := k.doubts.Get(user)
+	return ok && refused == t.Access && t.Refresh != ""
+}
+
+// Token returns an access token for a user that is good now. It is ErrNone or
+// ErrUnavailable when there is none.
+func (k *Keeper) Token(ctx context.Context, user string, from Source) (string, error) {
+	if t, ok := k.known.Get(user); ok {
+		return t.(string), nil
+	}
+	if fault, ok := k.faults.Get(user); ok {
+		return "", fault.(error)
+	}
+	// Whoever hangs up must not end the renewal, which uses up a refresh token.
+	shared := k.flight.DoChan(user, func() (any, error) {
+		lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitTime)
+		defer cancel()
+		return k.find(lasting, user, from)
+	})
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case got := <-shared:
+		if got.Err != nil {
+			return "", got.Err
+		}
+		return got.Val.(string), nil
+	}
+}
+
+// errLeased says that another node is renewing the tokens, and errChanged that
+// they are others by now.
+var (
+	errLeased  = errors.New("another node renews the tokens")
+	errChanged = errors.New("the tokens have changed")
+)
+
+// find returns a good token out of the store, and renews it before if it has to.
+func (k *Keeper) find(ctx context.Context, user string, from Source) (string, error) {
+	for {
+		t, err := k.try(ctx, user, from)
+		switch {
+		case err == nil:
+			k.remember(user, t)
+			return t.Access, nil
+		case errors.Is(err, ErrNone):
+			return "", ErrNone
+		case errors.Is(err, errChanged):
+			continue
+		case !errors.Is(err, errLeased):
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			k.faults.Set(user, err, faultPause)
+			return "", err
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+		case <-time.After(pollTime):
+		}
+	}
+}
+
+// remember keeps a token until it has to be renewed, or is to be looked at in the
+// store again.
+func (k *Keeper) remember(user string, t login.Tokens) {
+	until := memory
+	if !t.Expires.IsZero() {
+		until = min(until, time.Until(t.Expires)-margin)
+	}
+	if until > 0 {
+		k.known.Set(user, t.Access, until)
+	}
+}
+
+// try is one look at the store, and one renewal if it is needed.
+func (k *Keeper) try(ctx context.Context, user string, from Source) (login.Tokens, error) {
+	key := k.prefix + user
+	stored, err := k.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return login.Tokens{}, ErrNone
+	}
+	if err != nil {
+		return login.Tokens{}, err
+	}
+	rec, err := decode(stored.Value)
+	if err != nil {
+		return login.Tokens{}, err
+	}
+	t, err := k.open(key, rec)
+	if err != nil {
+		return t, err
+	}
+	if fresh(t) && !k.doubted(user, t) {
+		k.prolong(ctx, key, stored, from)
+		return t, nil
+	}
+	if t.Refresh == "" {
+		return t, ErrNone
+	}
+	if err := k.lease(ctx, key, rec, time.Now().Add(leaseTime)); err != nil {
+		return t, err
+	}
+	return k.renew(ctx, key, rec, t, from)
+}
+
+// fresh reports whether a token will still be good when it arrives.
+func fresh(t login.Tokens) bool {
+	return t.Expires.IsZero() || time.Until(t.Expires) > margin
+}
+
+// prolong keeps what is in use. At the first use it stretches the time of unused
+// tokens, and later it writes once in half of the lifetime. What fails is done by
+// the next use.
+func (k *Keeper) prolong(ctx context.Context, key string, stored store.Record, from Source) {
+	if time.Until(stored.Expires) > from.Lifetime/2 {
+		return
+	}
+	_ = k.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
+		if r.Exists() {
+			r.Expires = time.Now().Add(from.Lifetime)
+		}
+		return r, nil
+	})
+}
+
+// change lets fn change a record that is still the one that was read. A nil Value
+// takes it away.
+func (k *Keeper) change(ctx context.Context, key string, was *record, fn func(rec *record, r *store.Record) error) error {
+	return k.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
+		if !r.Exists() {
+			return r, ErrNone
+		}
+		rec, err := decode(r.Value)
+		if err != nil {
+			return r, err
+		}
+		if !bytes.Equal(rec.Tokens, was.Tokens) {
+			return r, errChanged
+		}
+		if err := fn(rec, &r); err != nil || r.Value == nil {
+			return r, err
+		}
+		r.Value, err = json.Marshal(rec)
+		return r, err
+	})
+}
+
+// lease keeps other nodes from renewing the tokens until a moment; the zero time
+// lets them.
+func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.Time) error {
+	return k.change(ctx, key, was, func(rec *record, _ *store.Record) error {
+		if !until.IsZero() && time.Now().Before(rec.Lease) {
+			return errLeased
+		}
+		rec.Lease = until
+		return nil
+	})
+}
+
+// renew gets new tokens from the provider. The caller has the lease.
+func (k *Keeper) renew(ctx context.Context, key string, rec *record, t login.Tokens, from Source) (login.Tokens, error) {
+	asking, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
+	renewed, err := from.Provider.Renew(asking, t.Refresh)
+	switch {
+	case errors.Is(err, login.ErrDenied):
+		err := k.change(ctx, key, rec, func(_ *record, r *store.Record) error {
+			r.Value = nil
+			return nil
+		})
+		if err != nil && !errors.Is(err, ErrNone) {
+			return t, err // errChanged: somebody has signed in meanwhile
+		}
+		return t, ErrNone
+	case err != nil:
+		// What the lease protects has not been used, as far as can be told.
+		_ = k.lease(ctx, key, rec, time.Time{})
+		return t, err
+	}
+	if renewed.Refresh == "" {
+		renewed.Refresh = t.Refresh // which goes on being good (RFC 6749 section 6)
+	}
+	value, err := k.encode(key, renewed)
+	if err != nil {
+		return t, err
+	}
+	return renewed, k.save(ctx, key, rec, value, from)
+}
+
+// saveTries is how often the store is asked to take renewed tokens. Those of
+// before may be used up, so it matters more than other writes.
+const saveTries = 3
+
+func (k *Keeper) save(ctx context.Context, key string, was *record, value []byte, from Source) error {
+	renewed, err := decode(value)
+	if err != nil {
+		return err
+	}
+	for i := range saveTries {
+		if i > 0 {
+			time.Sleep(pollTime)
+		}
+		err = k.change(ctx, key, was, func(rec *record, r *store.Record) error {
+			*rec, r.Expires = *renewed, time.Now().Add(from.Lifetime)
+			return nil
+		})
+		if err == nil || errors.Is(err, errChanged) || errors.Is(err, ErrNone) {
+			break
+		}
+	}
+	return err
+}

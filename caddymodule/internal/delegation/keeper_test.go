@@ -1,0 +1,388 @@
+package delegation_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/memstore"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
+)
+
+const (
+	alice    = "aaaaaaaaaaaaaaaa"
+	bob      = "bbbbbbbbbbbbbbbb"
+	lifetime = 30 * 24 * time.Hour
+)
+
+func derive(label string) []byte {
+	sum := sha256.Sum256([]byte(label))
+	return sum[:]
+}
+
+// provider gives tokens that are good for an hour, and a new refresh token with
+// each, which the one before is used up by.
+type provider struct {
+	login.Redirect
+	mu    sync.Mutex
+	good  string // the refresh token that counts
+	count int
+	fault error
+	takes time.Duration
+	keeps bool // one refresh token is good for ever
+}
+
+func (p *provider) Renew(ctx context.Context, refresh string) (login.Tokens, error) {
+	select {
+	case <-ctx.Done():
+		return login.Tokens{}, fmt.Errorf("%w: %w", login.ErrUnreachable, ctx.Err())
+	case <-time.After(p.takes):
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count++
+	switch {
+	case p.fault != nil:
+		return login.Tokens{}, p.fault
+	case refresh != p.good:
+		return login.Tokens{}, login.ErrDenied
+	case p.keeps:
+		return login.Tokens{Access: fmt.Sprint("at", p.count), Expires: time.Now().Add(time.Hour)}, nil
+	}
+	p.good = fmt.Sprint("rt", p.count)
+	return login.Tokens{Access: fmt.Sprint("at", p.count), Refresh: p.good, Expires: time.Now().Add(time.Hour)}, nil
+}
+
+func (p *provider) set(fault error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault
+}
+
+// env is a store with the keepers of some nodes.
+type env struct {
+	t     *testing.T
+	store *storetest.Faulty
+	idp   *provider
+}
+
+func newEnv(t *testing.T) *env {
+	t.Helper()
+	e := &env{t: t, store: storetest.NewFaulty(memstore.New(0)), idp: &provider{good: "rt0"}}
+	t.Cleanup(func() { _ = e.store.Close() })
+	return e
+}
+
+func (e *env) node() *delegation.Keeper {
+	e.t.Helper()
+	k, err := delegation.NewKeeper(e.store, "test/", derive)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return k
+}
+
+// signIn keeps what the provider has given for alice.
+func (e *env) signIn(k *delegation.Keeper) {
+	e.t.Helper()
+	if err := k.Keep(e.t.Context(), alice, login.Tokens{Access: "at0", Refresh: "rt0", Expires: time.Now().Add(time.Hour)}, 12*time.Hour); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *env) token(k *delegation.Keeper) (string, error) {
+	return k.Token(e.t.Context(), alice, delegation.Source{Provider: e.idp, Lifetime: lifetime})
+}
+
+func (e *env) want(k *delegation.Keeper, what, access string, fault error) {
+	e.t.Helper()
+	got, err := e.token(k)
+	if got != access || !errors.Is(err, fault) {
+		e.t.Errorf("%s: got %q, %v; want %q, %v", what, got, err, access, fault)
+	}
+}
+
+func TestTokensAreKeptAndRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.want(k, "before any sign-in", "", delegation.ErrNone)
+		e.signIn(k)
+		e.want(k, "after the sign-in", "at0", nil)
+		if got, err := k.Token(t.Context(), bob, delegation.Source{Provider: e.idp, Lifetime: lifetime}); got != "" || !errors.Is(err, delegation.ErrNone) {
+			t.Errorf("somebody else gets %q, %v", got, err)
+		}
+		time.Sleep(59 * time.Minute)
+		e.want(k, "in its last minute", "at0", nil)
+		time.Sleep(31 * time.Second)
+		e.want(k, "30 seconds before its end", "at1", nil)
+		e.want(e.node(), "on a node that has just started", "at1", nil)
+		for range 100 {
+			time.Sleep(time.Hour)
+			if got, err := e.token(k); err != nil {
+				t.Fatalf("got %q, %v", got, err)
+			}
+		}
+		if e.idp.count != 101 {
+			t.Errorf("renewed %d times in 101 hours", e.idp.count)
+		}
+	})
+}
+
+func TestARefreshTokenThatStaysIsUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.idp.keeps = true
+		k := e.node()
+		e.signIn(k)
+		for i := range 3 {
+			time.Sleep(time.Hour)
+			e.want(k, "after an hour", fmt.Sprint("at", i+1), nil)
+		}
+	})
+}
+
+func TestWhatIsUnusedIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(12 * time.Hour)
+		e.want(k, "after twelve hours without any use", "", delegation.ErrNone)
+		e.signIn(k)
+		e.want(k, "the first use", "at0", nil)
+		time.Sleep(lifetime - time.Minute)
+		e.want(k, "a month after the last use", "at1", nil)
+		if err := k.Shorten(t.Context(), alice, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		e.want(k, "an hour after there was no use for it any more", "", delegation.ErrNone)
+		if err := k.Shorten(t.Context(), alice, time.Hour); err != nil {
+			t.Error(err)
+		}
+		e.signIn(k)
+		e.want(k, "once more", "at0", nil)
+		if err := k.Forget(t.Context(), alice); err != nil {
+			t.Fatal(err)
+		}
+		e.want(k, "after it was forgotten", "", delegation.ErrNone)
+	})
+}
+
+func TestARefreshTokenThatIsRefusedEndsTheTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		e.idp.good = "another"
+		e.want(k, "while it is good", "at0", nil)
+		time.Sleep(time.Hour)
+		e.want(k, "when it has to be renewed", "", delegation.ErrNone)
+		e.want(k, "and again", "", delegation.ErrNone)
+		if e.idp.count != 1 {
+			t.Errorf("the provider was asked %d times", e.idp.count)
+		}
+		e.idp.good = "rt0"
+		e.signIn(k)
+		e.want(k, "after another sign-in", "at0", nil)
+	})
+}
+
+func TestWithoutARefreshTokenTheAccessTokenIsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		if err := k.Keep(t.Context(), alice, login.Tokens{Access: "at0", Expires: time.Now().Add(time.Hour)}, lifetime); err != nil {
+			t.Fatal(err)
+		}
+		e.want(k, "at first", "at0", nil)
+		k.Doubt(alice, "at0")
+		e.want(k, "when an upstream has refused it", "at0", nil)
+		time.Sleep(time.Hour)
+		e.want(k, "at its end", "", delegation.ErrNone)
+	})
+}
+
+func TestAnOutageOfTheProviderIsNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		e.idp.set(login.ErrUnreachable)
+		e.want(k, "while the token is good", "at0", nil)
+		time.Sleep(time.Hour)
+		for range 10 {
+			e.want(k, "while the provider is down", "", delegation.ErrUnavailable)
+		}
+		if e.idp.count != 1 {
+			t.Errorf("the provider was asked %d times at once", e.idp.count)
+		}
+		e.idp.set(nil)
+		time.Sleep(3 * time.Second)
+		e.want(k, "when it is back", "at2", nil)
+	})
+}
+
+func TestAnUpstreamThatRefusesATokenHasItRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		e.want(k, "at first", "at0", nil)
+		k.Doubt(alice, "at0")
+		e.want(k, "after a refusal", "at1", nil)
+		k.Doubt(alice, "at1")
+		e.want(k, "after another one at once", "at1", nil)
+		time.Sleep(time.Minute + time.Second)
+		k.Doubt(alice, "at1")
+		e.want(k, "after another one a minute later", "at2", nil)
+	})
+}
+
+// Requests at once, on several nodes, use a refresh token once. The provider would
+// take a second use for a theft.
+func TestOneNodeRenews(t *testing.T) {
+	for _, repeat := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newEnv(t)
+			if repeat {
+				e.store.RepeatUpdates()
+			}
+			e.idp.takes = 5 * time.Second
+			nodes := []*delegation.Keeper{e.node(), e.node(), e.node()}
+			e.signIn(nodes[0])
+			time.Sleep(time.Hour)
+			var wg sync.WaitGroup
+			for i := range 30 {
+				wg.Go(func() { e.want(nodes[i%3], "one of many", "at1", nil) })
+			}
+			wg.Wait()
+			if e.idp.count != 1 {
+				t.Errorf("renewed %d times", e.idp.count)
+			}
+		})
+	}
+}
+
+func TestANodeThatDiesWhileItRenewsHoldsNobodyUpForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		// The node that renews does not come back to the store.
+		e.idp.takes = 24 * time.Hour
+		dead := storetest.NewFaulty(e.store)
+		other, err := delegation.NewKeeper(dead, "test/", derive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		go func() {
+			_, _ = other.Token(gone, alice, delegation.Source{Provider: e.idp, Lifetime: lifetime})
+		}()
+		synctest.Wait()
+		dead.FailMethods(storetest.Before)
+		cancel()
+		alive := &provider{good: "rt0"}
+		begin := time.Now()
+		got, err := k.Token(t.Context(), alice, delegation.Source{Provider: alive, Lifetime: lifetime})
+		if got != "at1" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if took := time.Since(begin); took < 10*time.Second || took > 16*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(time.Minute) // until the other one has ended
+	})
+}
+
+func TestASignInWinsOverARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, fault := range []error{nil, login.ErrDenied} {
+			e := newEnv(t)
+			e.idp.takes, e.idp.fault = time.Second, fault
+			k := e.node()
+			e.signIn(k)
+			time.Sleep(time.Hour)
+			var wg sync.WaitGroup
+			wg.Go(func() { e.want(k, "a request while somebody signs in", "new", nil) })
+			synctest.Wait()
+			if err := k.Keep(t.Context(), alice, login.Tokens{Access: "new", Refresh: "r", Expires: time.Now().Add(time.Hour)}, lifetime); err != nil {
+				t.Fatal(err)
+			}
+			wg.Wait()
+			e.want(k, "later", "new", nil)
+		}
+	})
+}
+
+func TestFaultsOfTheStoreAreNoEnd(t *testing.T) {
+	for _, when := range []storetest.Moment{storetest.Before, storetest.After} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newEnv(t)
+			k := e.node()
+			e.signIn(k)
+			time.Sleep(time.Hour)
+			e.store.FailMethods(when)
+			e.want(k, "while the store is down", "", delegation.ErrUnavailable)
+			e.store.Heal()
+			time.Sleep(20 * time.Second)
+			if got, err := e.token(k); got == "" || err != nil {
+				t.Errorf("when it is back: %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestTokensAreSealed(t *testing.T) {
+	e := newEnv(t)
+	k := e.node()
+	e.signIn(k)
+	for key, err := range e.store.Keys(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.store.Get(t.Context(), key)
+		if err != nil || strings.Contains(string(r.Value), "at0") || strings.Contains(string(r.Value), "rt0") {
+			t.Errorf("%s holds %s, %v", key, r.Value, err)
+		}
+		if err := delegation.CheckRecord(strings.TrimPrefix(key, "test/delegation/"), r.Value); err != nil {
+			t.Error(err)
+		}
+		// Nobody can give one person the tokens of another.
+		if err := e.store.Put(t.Context(), "test/delegation/"+bob, store.Record{Value: r.Value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := k.Token(t.Context(), bob, delegation.Source{Provider: e.idp, Lifetime: lifetime}); got != "" || !errors.Is(err, delegation.ErrUnavailable) {
+		t.Errorf("with the record of another person: %q, %v", got, err)
+	}
+}
+
+func TestWhoeverHangsUpEndsNoRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.idp.takes = 5 * time.Second
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		gone, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if got, err := k.Token(gone, alice, delegation.Source{Provider: e.idp, Lifetime: lifetime}); got != "" || !errors.Is(err, delegation.ErrUnavailable) {
+			t.Errorf("whoever has gone gets %q, %v", got, err)
+		}
+		time.Sleep(10 * time.Second)
+		e.want(k, "somebody else", "at1", nil)
+	})
+}

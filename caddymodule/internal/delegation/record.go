@@ -1,0 +1,89 @@
+package delegation
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/seal"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+)
+
+// RecordVersion is the schema version of the stored records.
+const RecordVersion = 1
+
+// record is the stored form of what a provider has given for a person.
+type record struct {
+	Version int `json:"v"`
+
+	// Tokens are sealed and bound to the record. Sealing the same again comes out
+	// differently, so they also tell one state from another.
+	Tokens json.RawMessage `json:"tokens"`
+
+	// Lease is until when a node is renewing the tokens.
+	Lease time.Time `json:"lease,omitzero"`
+}
+
+// tokens is what is sealed.
+type tokens struct {
+	Access  string    `json:"access"`
+	Refresh string    `json:"refresh,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+func decode(value []byte) (*record, error) {
+	rec := &record{}
+	if err := json.Unmarshal(value, rec); err != nil {
+		return nil, errors.New("the stored tokens of a provider cannot be read")
+	}
+	if rec.Version != RecordVersion {
+		return nil, fmt.Errorf("the stored tokens of a provider have version %d; this program reads version %d", rec.Version, RecordVersion)
+	}
+	return rec, nil
+}
+
+func (k *Keeper) encode(key string, t login.Tokens) ([]byte, error) {
+	plain, err := json.Marshal(tokens(t))
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := k.box.Seal(key, plain)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(record{Version: RecordVersion, Tokens: sealed})
+}
+
+func (k *Keeper) open(key string, rec *record) (login.Tokens, error) {
+	if !seal.Sealed(rec.Tokens) {
+		return login.Tokens{}, errors.New("the stored tokens of a provider are not sealed")
+	}
+	plain, _, err := k.box.Open(key, rec.Tokens)
+	if err != nil {
+		return login.Tokens{}, fmt.Errorf("the stored tokens of a provider cannot be opened: %w", err)
+	}
+	var t tokens
+	err = json.Unmarshal(plain, &t)
+	return login.Tokens(t), err
+}
+
+// userLength is the length of what stands for a user in keys.
+const userLength = 16
+
+// CheckRecord returns an error for stored tokens that this package could not have
+// written at a key, of which name is what follows "delegation/".
+func CheckRecord(name string, value []byte) error {
+	if len(name) != userLength || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+		return errors.New("the key is not that of a provider's tokens")
+	}
+	rec, err := decode(value)
+	if err != nil {
+		return err
+	}
+	if !seal.Sealed(rec.Tokens) {
+		return errors.New("the stored tokens of a provider are not sealed")
+	}
+	return nil
+}
