@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,5 +85,23 @@ func TestStreamsAreCountedByTransport(t *testing.T) {
 	}
 	if streamable, sse := streams.Len(); streamable != 0 || sse != 0 {
 		t.Errorf("%d and %d streams are open in the end", streamable, sse)
+	}
+}
+
+func TestCallsOfToolsAreCountedByTheWordsOfTheConfiguration(t *testing.T) {
+	m := metrics.New()
+	d, _ := ruledDoor(t, func(c *gate.Config) { c.Metrics = m })
+	token := d.mint("/mcp", "mcp")
+	for _, tool := range []string{"get_bug", "get_" + strings.Repeat("x", 500), "create_case", "drop_tables", "fire"} {
+		d.check(rpc("/mcp", token, call(tool)))
+	}
+	d.check(rpc("/mcp", token, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+	want := metricstest.Values{
+		"tool_calls_total result=allowed tool=get_*": 2, "tool_calls_total result=lacking tool=create_case": 1,
+		"tool_calls_total result=denied tool=other": 1, "tool_calls_total result=denied tool=fire": 1,
+		"token_validations_total result=ok": 6, "token_validation_duration_seconds": 6,
+	}
+	if diff := cmp.Diff(want, metricstest.Read(t, m).Since(metricstest.Read(t, metrics.New()))); diff != "" {
+		t.Errorf("unexpected counts (-want +got):\n%s", diff)
 	}
 }

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -70,6 +72,7 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 		d = res.rules.Decide(messages, held, gainable())
 	}
 	f := refusal{reason: ErrDenied, read: true, calls: d.Calls}
+	g.countCalls(res, d.Calls)
 	switch d.Outcome {
 	case policy.Lacking:
 		g.stepUp(r.Context(), claims, d.Needed)
@@ -89,6 +92,16 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 		lists.asked = lists.asked || c.Method == policy.MethodList
 	}
 	return Pass{Claims: claims, Resource: res.Resource, Calls: d.Calls, lists: lists}, nil
+}
+
+// countCalls counts calls of tools by what the configuration calls them, as the
+// texts of clients have no end.
+func (g *Gate) countCalls(res *guarded, calls []policy.Call) {
+	for _, c := range calls {
+		if c.Method == policy.MethodCall {
+			g.cfg.Metrics.ToolCalled(cmp.Or(res.rules.NameOf(c.Tool), metrics.Other), c.Outcome.String())
+		}
+	}
 }
 
 // prepareForRules asks the upstream for answers that can be looked into: all of

@@ -135,7 +135,7 @@ func New() *Metrics {
 	m.logins = m.counters("logins_total", "Sign-ins by the login and their result.", "provider", "result")
 	m.registrations = m.counters("registrations_total", "Clients that introduced themselves.", "method", "result")
 	m.limited = m.counters("rate_limited_total", "Requests that were held back because there were too many.", "endpoint")
-	m.toolCalls = m.counters("tool_calls_total", "Calls of tools, where counting them is switched on.", "tool", "result")
+	m.toolCalls = m.counters("tool_calls_total", "Calls of tools where scopes name tools, by what they are named there and what was decided.", "tool", "result")
 	m.providers = m.counters("login_provider_requests_total", "Requests of this server to the providers that people sign in at.", "provider", "result")
 	m.storage = newStorageMetrics(m)
 	zero(m.revocations, ByUser, ByAdmin, ByClient, ByReuse, ByProvider)
@@ -243,8 +243,8 @@ func (m *Metrics) RateLimited(endpoint string) {
 	}
 }
 
-// ToolCalled counts a call of a tool. The caller makes sure that tool is a name
-// that the configuration or the upstream knows, or else [Other].
+// ToolCalled counts a call of a tool. The tool is a text of the configuration, or
+// [Other].
 func (m *Metrics) ToolCalled(tool, result string) {
 	if m != nil {
 		m.toolCalls.WithLabelValues(tool, result).Inc()

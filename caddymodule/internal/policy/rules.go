@@ -70,6 +70,24 @@ func (p *patterns) find(s string) Set {
 	return out
 }
 
+// name returns what of the configuration names s: s itself, or the first pattern
+// with a star, or "".
+func (p *patterns) name(s string) string {
+	if _, ok := p.exact[s]; ok {
+		return s
+	}
+	for _, g := range p.globs {
+		if fits(g.pattern, s) {
+			return g.pattern
+		}
+	}
+	return ""
+}
+
+// NameOf returns a text of the configuration that stands for a tool: its name, or
+// the first pattern that fits it. It is "" for a tool that no scope names.
+func (r *Rules) NameOf(tool string) string { return r.tools.name(tool) }
+
 // MethodCall is the method that calls a tool, and MethodList the one that lists
 // them.
 const (
@@ -86,6 +104,9 @@ const (
 	Lacking         // the caller can get the scope that is missing
 	Denied          // no scope that the caller can get is good for it
 )
+
+// String returns the outcome in a word, for metrics.
+func (o Outcome) String() string { return [...]string{"allowed", "lacking", "denied"}[o] }
 
 // Call is a message of a request and what was decided about it, for logs and
 // metrics. Its texts come from the client.

@@ -236,3 +236,14 @@ func TestCheckHeaders(t *testing.T) {
 		})
 	}
 }
+
+func TestNameOf(t *testing.T) {
+	rules := ladder(t).Rules(oauth.Scopes{"read", "write"})
+	for tool, want := range map[string]string{
+		"create_case": "create_case", "get_bug": "get_*", "get_" + strings.Repeat("x", 1000): "get_*", "drop_tables": "", "mail_settings": "", "": "",
+	} {
+		if got := rules.NameOf(tool); got != want {
+			t.Errorf("%.20q is named %q, want %q", tool, got, want)
+		}
+	}
+}
