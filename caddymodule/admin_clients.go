@@ -86,7 +86,7 @@ func serveNewClient(w http.ResponseWriter, r *http.Request) error {
 	if isTokenSubject(wanted.ID) {
 		return badAdminRequest(fmt.Errorf("the id %q could be the subject of requests with a static token; choose another one", wanted.ID))
 	}
-	info, secret, err := m.server.AddClient(r.Context(), wanted)
+	info, secret, err := m.server.AddClient(operated(r), wanted)
 	if err != nil {
 		return m.clientFault("add a client", wanted.ID, err)
 	}
@@ -98,7 +98,7 @@ func serveRemoveClient(w http.ResponseWriter, r *http.Request, id string) error 
 	if err != nil {
 		return err
 	}
-	removal, err := m.server.RemoveClient(r.Context(), id)
+	removal, err := m.server.RemoveClient(operated(r), id)
 	switch {
 	case errors.Is(err, authserver.ErrConfigured):
 		return caddy.APIError{HTTPStatus: http.StatusConflict,

@@ -56,7 +56,7 @@ func serveGrant(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := r.PathValue("id")
-	info, ended, err := m.server.RevokeGrant(r.Context(), id)
+	info, ended, err := m.server.RevokeGrant(operated(r), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("there is no active grant %q", id)}
 	}

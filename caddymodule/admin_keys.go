@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
@@ -39,17 +40,26 @@ func (a *App) issuers() map[string]*issuerState {
 }
 
 func serveKeys(w http.ResponseWriter, r *http.Request) error {
-	return answerWithKeys(w, r, http.MethodGet, func(k *token.Keys) ([]token.KeyInfo, error) { return k.List(), nil })
+	return answerWithKeys(w, r, http.MethodGet, func(_ *App, _ string, k *token.Keys) ([]token.KeyInfo, error) { return k.List(), nil })
 }
 
 func serveRotate(w http.ResponseWriter, r *http.Request) error {
-	return answerWithKeys(w, r, http.MethodPost, func(k *token.Keys) ([]token.KeyInfo, error) {
-		return k.Rotate(r.Context(), r.URL.Query().Get("immediately") == "true")
+	return answerWithKeys(w, r, http.MethodPost, func(app *App, issuer string, k *token.Keys) ([]token.KeyInfo, error) {
+		e := audit.Event{Name: audit.KeysRotate, By: audit.ByOperator}
+		immediately := r.URL.Query().Get("immediately") == "true"
+		if immediately {
+			e.Reason = "immediately"
+		}
+		keys, err := k.Rotate(r.Context(), immediately)
+		if err == nil {
+			app.auditOf(issuer).Write(operated(r), e)
+		}
+		return keys, err
 	})
 }
 
 // answerWithKeys does something with the keys of each issuer that is asked for.
-func answerWithKeys(w http.ResponseWriter, r *http.Request, method string, do func(*token.Keys) ([]token.KeyInfo, error)) error {
+func answerWithKeys(w http.ResponseWriter, r *http.Request, method string, do func(*App, string, *token.Keys) ([]token.KeyInfo, error)) error {
 	if err := checkMethod(r, method); err != nil {
 		return err
 	}
@@ -63,7 +73,7 @@ func answerWithKeys(w http.ResponseWriter, r *http.Request, method string, do fu
 		if wanted != "" && wanted != issuer {
 			continue
 		}
-		keys, err := do(is.Keys)
+		keys, err := do(app, issuer, is.Keys)
 		if err != nil {
 			app.log.Error("signing keys: " + err.Error())
 			return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable,

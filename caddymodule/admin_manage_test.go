@@ -101,7 +101,7 @@ func TestTheLifeOfAnAddedClient(t *testing.T) {
 	m.cannot(`there is no scope "write"; those are read`, "client", "add", "x", "--scope", "write")
 	m.cannot("is the id of a client with a metadata document", "client", "add", "https://app.example/c")
 	m.cannot(`there is no client "nobody"`, "client", "show", "nobody")
-	if logs := m.logs(); strings.Contains(logs, secret) || !strings.Contains(logs, "client added by the operator") || !strings.Contains(logs, "client removed by the operator") {
+	if logs := m.logs(); strings.Contains(logs, secret) || !strings.Contains(logs, `"event":"client.add"`) || !strings.Contains(logs, `"event":"client.remove"`) {
 		t.Error("the log has the secret, or does not tell what was done")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/transfer"
 )
 
@@ -39,6 +40,8 @@ func serveStoreExport(w http.ResponseWriter, r *http.Request) error {
 		app.log.Error("an export of the store broke off", zap.Error(err))
 		panic(http.ErrAbortHandler)
 	}
+	// A store may be that of several issuers.
+	app.auditOf("").Write(operated(r), audit.Event{Name: audit.StoreExport, By: audit.ByOperator})
 	return nil
 }
 

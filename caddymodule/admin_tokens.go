@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 )
 
 // adminTokensPath answers GET with the bearer tokens that were made by command,
@@ -102,9 +103,9 @@ func serveNewToken(w http.ResponseWriter, r *http.Request) error {
 		app.log.Error("making a bearer token", zap.String("issuer", issuer), zap.String("name", spec.Name), zap.Error(err))
 		return errTokenStore
 	}
-	app.log.Info("bearer token made", zap.String("issuer", issuer), zap.String("name", info.Name),
-		zap.Strings("scopes", info.Scopes), zap.String("resource", info.Resource),
-		zap.Bool("registration_only", info.RegistrationOnly), zap.Time("expires", info.Expires))
+	app.auditOf(issuer).Write(operated(r), audit.Event{
+		Name: audit.APITokenCreate, By: audit.ByOperator, Named: info.Name, Scopes: info.Scopes, Resource: info.Resource, Token: secret,
+	})
 	return answerJSON(w, http.StatusCreated, createdToken{issuer, secret, info})
 }
 
@@ -134,7 +135,7 @@ func serveNamedToken(w http.ResponseWriter, r *http.Request) error {
 		app.log.Error("revoking a bearer token", zap.String("issuer", issuer), zap.String("name", name), zap.Error(err))
 		return errTokenStore
 	}
-	app.log.Info("bearer token revoked", zap.String("issuer", issuer), zap.String("name", name))
+	app.auditOf(issuer).Write(operated(r), audit.Event{Name: audit.APITokenRevoke, By: audit.ByOperator, Named: name})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

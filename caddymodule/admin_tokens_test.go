@@ -99,7 +99,7 @@ func TestATokenMadeByCommandWorksWithoutALine(t *testing.T) {
 			t.Error("a token is in the log")
 		}
 	}
-	if !strings.Contains(logs, "bearer token made") || !strings.Contains(logs, "bearer token revoked") {
+	if !strings.Contains(logs, `"event":"api_token.create"`) || !strings.Contains(logs, `"event":"api_token.revoke"`) {
 		t.Error("the log does not tell of what was made and revoked")
 	}
 }

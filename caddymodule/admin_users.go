@@ -66,7 +66,7 @@ func serveSignOut(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := signedOut{Issuer: m.issuer, User: user}
-	out.Sessions, out.Grants, err = m.server.SignOut(r.Context(), user, query.Get("revoke") == "true")
+	out.Sessions, out.Grants, err = m.server.SignOut(operated(r), user, query.Get("revoke") == "true")
 	if err != nil {
 		return m.storeFault("sign a user out", err)
 	}
@@ -102,7 +102,7 @@ func serveResetFactors(w http.ResponseWriter, r *http.Request) error {
 		if wanted != "" && wanted != issuer {
 			continue
 		}
-		before, known, err := issuers[issuer].server.ResetFactors(r.Context(), user)
+		before, known, err := issuers[issuer].server.ResetFactors(operated(r), user)
 		if err != nil {
 			app.log.Error("resetting the factors of a user", zap.String("issuer", issuer), zap.String("user", user), zap.Error(err))
 			return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable,

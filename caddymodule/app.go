@@ -22,6 +22,7 @@ type App struct {
 	store    StoreModule
 	logins   []LoginModule
 	handlers []*Handler
+	audits   *auditLogs
 
 	// build makes the sites once. The web server may start before this app
 	// does, so the first request builds them when Start has not yet.
@@ -42,7 +43,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Logger()
 	a.build = sync.OnceValue(a.buildSites)
-	a.stores = new(holding)
+	a.stores, a.audits = new(holding), new(auditLogs)
 	if err := a.provisionMetrics(ctx); err != nil {
 		return err
 	}

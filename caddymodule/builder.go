@@ -124,6 +124,7 @@ func (b *builder) open(s *site) error {
 	if err != nil {
 		return err
 	}
+	s.audit, s.auditsCalls = b.app.auditOf(s.issuerURL()), isSet(s.options.Audit.ToolCalls)
 	st.operatorGrace.Store(b.web.GracePeriod > 0)
 	s.issuer, err = st.issuer(s.issuerURL(), token.KeysConfig{
 		Box: boxOf(module), RotateAfter: time.Duration(home.options.SigningKeyLifetime),
@@ -204,7 +205,8 @@ func (s *site) serverConfig() authserver.Config {
 		PKCEPlain: isSet(o.PKCEPlain), Static: s.static, SignIn: s.signsIn(),
 		LandingPage: o.LandingPage == nil || *o.LandingPage,
 		Accent:      o.UI.Accent, HelpURL: o.UI.HelpURL,
-		ClientIP: clientIP, Metrics: s.handler.app.metrics, Log: s.handler.log,
+		ClientIP: clientIP, RequestID: requestID, Audit: s.audit,
+		Metrics: s.handler.app.metrics, Log: s.handler.log,
 	}
 }
 

@@ -108,6 +108,7 @@ func (p *parser) operationLines() map[string]subdirective {
 			repeats: true, read: p.list("allow_origins", &o.AllowOrigins),
 		},
 		"pages": {usage: "pages [on|off]", read: p.flag(&o.LandingPage)},
+		"audit": {usage: "audit { … }", read: p.audit},
 		"ui":    {usage: "ui { … }", read: p.ui},
 	}
 }

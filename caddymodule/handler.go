@@ -6,12 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -91,7 +89,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	path := public.Path
 	if !s.hostAllowed(r, path) {
 		respond.Unread(w, r, func() { respond.Error(w, errMisdirected) })
-		h.logRefusal(r, &gate.Refused{Status: http.StatusMisdirectedRequest, Reason: errHost})
+		h.noteRefusal(r, s, &gate.Refused{Status: http.StatusMisdirectedRequest, Reason: errHost})
 		return nil
 	}
 	if endpoint, ok := s.auth.Endpoint(path); ok {
@@ -110,13 +108,17 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	passed, refused := s.gate.Check(w, r, path)
 	traced.done(r, path, passed, refused)
 	if refused != nil {
-		h.logRefusal(r, refused)
+		h.noteRefusal(r, s, refused)
 		return nil
 	}
 	borrowed, refused := s.lend(w, r, passed)
 	if refused != nil {
-		h.logRefusal(r, refused)
+		refused.Resource, refused.Claims = passed.Resource, passed.Claims
+		h.noteRefusal(r, s, refused)
 		return nil
+	}
+	if s.auditsCalls {
+		s.auditCalls(r, passed)
 	}
 	answer, r := s.gate.Answer(w, r, path, passed)
 	defer answer.Close()
@@ -153,37 +155,27 @@ var (
 // errHost is the reason to refuse a request for a name that is not the site's.
 var errHost = errors.New("the host is not that of the site; a proxy in front has to keep it, or to be one of trusted_proxies")
 
-// logRefusal writes one line for a refusal: Caddy itself logs refusals only when
-// debugging. The token is never part of it.
-func (h *Handler) logRefusal(r *http.Request, refused *gate.Refused) {
-	level := zapcore.InfoLevel
-	if refused.Reason == nil || refused.Again || errors.Is(refused.Reason, gate.ErrMissing) || errors.Is(refused.Reason, gate.ErrNoPath) {
-		// Every client begins without a token, scanners without a path, and
-		// whoever is told to wait may not.
-		level = zapcore.DebugLevel
-	}
-	if c := h.log.Check(level, "request refused"); c != nil {
+// noteRefusal tells the logs of a refusal, of which Caddy itself tells only when
+// debugging.
+func (h *Handler) noteRefusal(r *http.Request, s *site, refused *gate.Refused) {
+	switch {
+	case harmless(refused):
 		reason := "preflight"
 		if refused.Reason != nil {
 			reason = refused.Reason.Error()
 		}
-		c.Write(append(refusedCall(refused.Calls), zap.Int("status", refused.Status), zap.String("reason", reason),
-			zap.String("method", r.Method), zap.String("remote_ip", clientIP(r)))...)
+		h.log.Debug("request refused", zap.Int("status", refused.Status), zap.String("reason", reason),
+			zap.String("method", r.Method), zap.String("remote_ip", clientIP(r)))
+	case refused.Status >= http.StatusInternalServerError:
+		h.log.Warn("nobody can tell whether a request is to be let through", zap.Int("status", refused.Status), zap.Error(refused.Reason))
+	default:
+		s.auditRefusal(r, refused)
 	}
 }
 
-// maxLoggedName bounds what the log takes of a client's names, in bytes.
-const maxLoggedName = 128
-
-// refusedCall tells which message of a request was not allowed, the first one of
-// several.
-func refusedCall(calls []policy.Call) []zap.Field {
-	i := slices.IndexFunc(calls, func(c policy.Call) bool { return c.Outcome != policy.Allowed })
-	if i < 0 {
-		return nil
-	}
-	name := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxLoggedName)], "") }
-	return []zap.Field{zap.String("rpc_method", name(calls[i].Method)), zap.String("tool", name(calls[i].Tool))}
+// firstRefused is the first of the calls that was not allowed, or -1.
+func firstRefused(calls []policy.Call) int {
+	return slices.IndexFunc(calls, func(c policy.Call) bool { return c.Outcome != policy.Allowed })
 }
 
 // publicURL is the URL that the client asked for, before other handlers took

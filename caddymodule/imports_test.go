@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"caddymodule": {
 		"caddymodule/store", "caddymodule/store/filestore", "caddymodule/store/memstore", "caddymodule/store/redisstore",
 		"caddymodule/login", "caddymodule/login/oidclogin", "caddymodule/internal/oauth", "caddymodule/internal/seal", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/apitoken", "caddymodule/internal/mcpsession", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/policy", "caddymodule/internal/respond",
+		"caddymodule/internal/apitoken", "caddymodule/internal/audit", "caddymodule/internal/mcpsession", "caddymodule/internal/authserver", "caddymodule/internal/external", "caddymodule/internal/gate", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/transfer", "caddymodule/internal/metrics", "caddymodule/internal/identity", "caddymodule/internal/delegation", "caddymodule/internal/checkup",
 		"caddymodule/internal/limit",
 	},
@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	},
 	"caddymodule/internal/outbound":  {"caddymodule/internal/bounded"},
 	"caddymodule/internal/jwks":      {},
+	"caddymodule/internal/audit":     {"caddymodule/internal/oauth", "caddymodule/internal/limit"},
 	"caddymodule/internal/assertion": {},
 	"caddymodule/internal/external": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
@@ -80,7 +81,7 @@ var allowed = map[string][]string{
 	"caddymodule/internal/authserver/pages": {},
 	"caddymodule/internal/authserver": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/client",
-		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/assertion", "caddymodule/internal/bounded", "caddymodule/internal/policy", "caddymodule/internal/respond",
+		"caddymodule/internal/grant", "caddymodule/internal/factor", "caddymodule/internal/assertion", "caddymodule/internal/audit", "caddymodule/internal/bounded", "caddymodule/internal/policy", "caddymodule/internal/respond",
 		"caddymodule/internal/authserver/pages", "caddymodule/store", "caddymodule/login", "caddymodule/internal/metrics",
 		"caddymodule/internal/limit", "caddymodule/internal/delegation",
 	},

@@ -60,6 +60,7 @@ func (o Options) merge(global Options) Options {
 	o.LandingPage = cmp.Or(o.LandingPage, global.LandingPage)
 	o.Registration = o.Registration.merge(global.Registration)
 	o.UI = o.UI.merge(global.UI)
+	o.Audit = o.Audit.merge(global.Audit)
 	limits := maps.Clone(defaultRateLimits)
 	maps.Copy(limits, global.RateLimits)
 	maps.Copy(limits, o.RateLimits)

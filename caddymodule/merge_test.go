@@ -28,7 +28,7 @@ func defaults() Options {
 			"login": {Max: 10, Window: caddy.Duration(time.Minute)}, "register": {Max: 20, Window: caddy.Duration(time.Hour)},
 			"token": {Max: 60, Window: caddy.Duration(time.Minute)},
 		},
-		UI: &UI{},
+		UI: &UI{}, Audit: &Audit{},
 	}
 }
 
@@ -51,7 +51,7 @@ func full(side string) Options {
 			Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side,
 			MetadataDocuments: []string{side}, MetadataDocumentsOnLoopback: new(on),
 		},
-		UI:         &UI{Accent: side, HelpURL: side},
+		UI: &UI{Accent: side, HelpURL: side}, Audit: &Audit{ToolCalls: new(on)},
 		RateLimits: map[string]RateLimit{"login": {Max: len(side)}, "register": {Max: len(side)}, "token": {Max: len(side)}, "mcp": {Max: len(side)}},
 	}
 }

@@ -144,6 +144,9 @@ type Options struct {
 	// end up in logs and in browser histories. Default: false.
 	AllowQueryToken *bool `json:"allow_query_token,omitempty"`
 
+	// What the audit log tells beyond what it always does.
+	Audit *Audit `json:"audit,omitempty"`
+
 	// The look of the pages.
 	UI *UI `json:"ui,omitempty"`
 

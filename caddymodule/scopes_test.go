@@ -147,7 +147,7 @@ func TestScopesDecideAboutTools(t *testing.T) {
 			t.Errorf("%s with %s sends %s: %d %s, want %d with %s", tt.client, tt.scope, tt.body, a.status, a.body, tt.status, tt.want)
 		}
 	}
-	if got := m.logs(); !strings.Contains(got, `"tool":"create_case"`) || !strings.Contains(got, `"rpc_method":"tools/call"`) {
+	if got := m.logs(); !strings.Contains(got, `"tool":"create_case"`) || !strings.Contains(got, `"event":"request.refuse","outcome":"refused"`) {
 		t.Error("the log does not tell of the tool")
 	}
 }

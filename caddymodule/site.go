@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/gate"
@@ -45,6 +46,9 @@ type site struct {
 	initial   []gate.StaticToken // tokens that let clients register
 	apiTokens *apitoken.View     // the tokens that were made by command
 	generated string             // the token that was made because none is configured
+
+	audit       *audit.Log
+	auditsCalls bool
 
 	gate    *gate.Gate
 	auth    *authserver.Server // without OAuth endpoints when the home is at another origin

@@ -93,7 +93,7 @@ func (s *site) lend(w http.ResponseWriter, r *http.Request, passed gate.Pass) (*
 	if passed.Claims == nil {
 		return nil, s.gate.RefuseOtherSignIn(w, r)
 	}
-	access, err := s.home.auth.Lend(r.Context(), c.Login, passed.Claims)
+	access, err := s.home.auth.Lend(audited(r), c.Login, passed.Claims)
 	switch {
 	case errors.Is(err, authserver.ErrSignInAgain):
 		return nil, s.gate.RefuseSignIn(w, r, passed)

@@ -7,8 +7,7 @@ import (
 	"net/http"
 	"slices"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
@@ -141,14 +140,14 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) error {
 // removeApp takes the access of an app away. What is gone already is what was asked
 // for.
 func (s *Server) removeApp(r *http.Request, current *session, id string) (*pages.Client, error) {
-	g, c, _, err := s.endApp(r.Context(), current.User.Subject, id, metrics.ByUser)
+	g, c, ended, err := s.endApp(r.Context(), current.User.Subject, id, metrics.ByUser)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Log.Info("access removed by the user", zap.String("client_id", g.ClientID), zap.String("user", current.User.Subject))
+	s.auditRevoked(r.Context(), g, audit.ByUser, ended)
 	view := s.clientView(c, g.Code.RedirectURI)
 	return &view, nil
 }
@@ -200,10 +199,14 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if current != nil {
+		e := audit.Event{Name: audit.Logout, By: audit.ByUser, User: current.User.Subject, Provider: current.User.Provider}
+		if everywhere {
+			e.Reason = "everywhere"
+		}
+		s.cfg.Audit.Write(r.Context(), e)
 		if err := s.signedOut(r.Context(), current.User.Subject); err != nil {
 			return unavailable(err)
 		}
-		s.cfg.Log.Info("signed out", zap.String("user", current.User.Subject), zap.Bool("everywhere", everywhere))
 	}
 	s.rendered(w, s.pages.SignedOut(w, r, http.StatusOK, pages.SignedOut{Everywhere: everywhere}))
 	return nil

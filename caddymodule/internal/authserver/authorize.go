@@ -7,8 +7,7 @@ import (
 	"net/url"
 	"strings"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
@@ -36,7 +35,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	tx, c, err := s.request(r, p)
 	if refusal, ok := errors.AsType[*redirectableError](err); ok {
-		s.redirectError(w, refusal)
+		s.redirectError(w, r, refusal)
 		return nil
 	}
 	if err != nil {
@@ -61,7 +60,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if current == nil {
 			code = "login_required"
 		}
-		s.redirectError(w, &redirectableError{tx.RedirectURI, tx.State, &oauth.Error{Code: code, Description: "a page has to be shown"}})
+		s.redirectError(w, r, &redirectableError{tx.RedirectURI, tx.State, &oauth.Error{Code: code, Description: "a page has to be shown"}})
 		return nil
 	}
 	if tx.Browser == nil {
@@ -82,10 +81,13 @@ type redirectableError struct {
 
 func (e *redirectableError) Error() string { return e.refusal.Error() }
 
-func (s *Server) redirectError(w http.ResponseWriter, e *redirectableError) {
+func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, e *redirectableError) {
 	s.cfg.Metrics.Authorization(refusalOutcome(e.refusal))
-	s.cfg.Log.Info("refused an authorization request",
-		zap.String("error", e.refusal.Code), zap.String("reason", e.refusal.Description))
+	by := audit.ByServer
+	if e.refusal.Code == oauth.AccessDenied().Code {
+		by = audit.ByUser
+	}
+	s.auditAuthorization(r.Context(), by, reasonOf(e.refusal))
 	sendBack(w, e.redirectURI, oauth.AuthorizationResponse{
 		Error: e.refusal.Code, ErrorDescription: e.refusal.Description, State: e.state, Issuer: s.cfg.Issuer,
 	})
@@ -184,7 +186,11 @@ func (s *Server) requestClient(r *http.Request, clientID, redirectURI string) (*
 	if err != nil {
 		return nil, err
 	}
-	return c, checkRedirect(c, redirectURI)
+	if err := checkRedirect(c, redirectURI); err != nil {
+		return nil, err
+	}
+	knowClient(r.Context(), clientID, redirectURI)
+	return c, nil
 }
 
 // checkRedirect refuses a redirect URI that is not the client's.
@@ -282,7 +288,7 @@ func truncate(s string, n int) string {
 func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, current *session) error {
 	asked := s.asked(tx, c, current.User)
 	if len(asked) == 0 {
-		s.cfg.Log.Warn("no line 'allow' of a scope fits the user", zap.String("user", current.User.Subject), zap.Strings("scopes", tx.Scopes))
+		s.auditAuthorization(r.Context(), audit.ByServer, noScopeFits)
 		return s.turnedAway(tx, current.User)
 	}
 	tx.Session = current.ID

@@ -156,6 +156,7 @@ func (s *Server) provenClient(r *http.Request, creds clientCredentials, bound fu
 	if len(creds.id) > oauth.MaxClientIDLength {
 		return nil, oauth.InvalidClient("client_id is too long")
 	}
+	knowClient(r.Context(), tellable(creds.id), "")
 	c, err := s.find(r, creds)
 	if errors.Is(err, client.ErrDocument) {
 		return nil, oauth.InvalidClient(unusableDocument).Because(err)
@@ -166,6 +167,7 @@ func (s *Server) provenClient(r *http.Request, creds clientCredentials, bound fu
 	if err != nil {
 		return nil, err
 	}
+	knowClient(r.Context(), c.ID, "")
 	return c, s.checkCredentials(r, c, creds)
 }
 

@@ -4,8 +4,7 @@ import (
 	"html/template"
 	"net/http"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
@@ -91,9 +90,10 @@ func (s *Server) decider(r *http.Request, f *form) (*session, error) {
 
 // decided are the scopes that were asked for, and the optional ones that were
 // ticked.
-func (s *Server) decided(f *form, c *client.Client, user login.Identity) (oauth.Scopes, error) {
+func (s *Server) decided(r *http.Request, f *form, c *client.Client, user login.Identity) (oauth.Scopes, error) {
 	scopes := s.asked(f.tx, c, user)
 	if len(scopes) == 0 {
+		s.auditAuthorization(r.Context(), audit.ByServer, noScopeFits)
 		return nil, s.turnedAway(f.tx, user)
 	}
 	ticked := oauth.Scopes(f.values[pages.FieldScope])
@@ -105,7 +105,7 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *clien
 	if err != nil {
 		return err
 	}
-	scopes, err := s.decided(f, c, current.User)
+	scopes, err := s.decided(r, f, c, current.User)
 	if err != nil {
 		return err
 	}
@@ -113,8 +113,7 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *clien
 	if err != nil {
 		return err
 	}
-	s.cfg.Log.Info("access allowed",
-		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", scopes))
+	s.auditAllowed(r, f.tx, scopes, code, audit.ByUser)
 	s.handOff(w, r, f.tx, c, pages.Handoff{User: current.User.Display()}, oauth.AuthorizationResponse{Code: code})
 	return nil
 }
@@ -145,6 +144,7 @@ func (s *Server) deny(w http.ResponseWriter, r *http.Request, f *form, c *client
 	}
 	s.cfg.Metrics.Authorization(metrics.AuthorizationDenied)
 	denied := oauth.AccessDenied()
+	s.auditAuthorization(r.Context(), audit.ByUser, reasonOf(denied))
 	s.handOff(w, r, f.tx, c, pages.Handoff{Denied: true},
 		oauth.AuthorizationResponse{Error: denied.Code, ErrorDescription: denied.Description})
 	return nil

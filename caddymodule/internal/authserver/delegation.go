@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
@@ -75,8 +76,10 @@ func (s *Server) requireSignIn(ctx context.Context, c *token.Claims) error {
 		return err
 	}
 	s.cfg.Metrics.Revoked(metrics.ByProvider, 1)
-	s.cfg.Log.Warn("a provider has ended its tokens of a user, who has to sign in again",
-		zap.String("user", c.Subject), zap.String("client_id", c.ClientID))
+	s.cfg.Audit.Write(ctx, audit.Event{
+		Name: audit.GrantRevoke, By: audit.ByProvider, Reason: "the provider has ended its tokens of the user, who has to sign in again",
+		User: c.Subject, ClientID: c.ClientID, Resource: c.Audience, GrantID: c.GrantID,
+	})
 	return ErrSignInAgain
 }
 

@@ -41,7 +41,7 @@ func newLending(t *testing.T) (*counted, *lender) {
 		cfg.Redirects = []authserver.Redirect{{ID: "acme", Label: "Acme SSO", Login: l}}
 	})
 	cfg := defaultConfig()
-	cfg.Password, cfg.Log, cfg.Metrics = c.users, nopLog, c.metrics
+	cfg.Password, cfg.Log, cfg.Audit, cfg.Metrics = c.users, nopLog, c.audit, c.metrics
 	cfg.Redirects = []authserver.Redirect{{ID: "acme", Label: "Acme SSO", Login: l}}
 	keys, err := token.OpenKeys(t.Context(), c.store, "test/", token.KeysConfig{})
 	if err != nil {
@@ -124,10 +124,12 @@ func TestAnEndOfTheProvidersTokensLeadsToASignInThere(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		l.renewals = login.ErrDenied
 		before := metricstest.Read(t, c.metrics)
+		c.events()
 		c.wantLent("when the provider has ended it", claims, "", authserver.ErrSignInAgain)
 		if n := metricstest.Read(t, c.metrics)["revocations_total by=provider"] - before["revocations_total by=provider"]; n != 1 {
 			t.Errorf("%v grants count as ended by the provider", n)
 		}
+		c.told("when the provider has ended it", "grant.revoke success provider "+claims.Subject)
 		c.token(renewal(id, first.text("refresh_token"))).refused(t, http.StatusBadRequest, "invalid_grant")
 		page := b.get("/authorize?" + authorization(id).Encode())
 		if !page.has("/login") {

@@ -11,8 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
@@ -90,7 +89,7 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 		return nil, err
 	}
 	s.cfg.Metrics.Authorization(metrics.AuthorizationStarted)
-	s.cfg.Log.Info("a device waits for a person", zap.String("client_id", c.ID), zap.String("scope", scopes.String()))
+	s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.DeviceStart, By: audit.ByClient, Scopes: scopes, Resource: target.URL()})
 	return &oauth.DeviceAuthorization{
 		DeviceCode: code, UserCode: userCode.String(), VerificationURI: s.cfg.Issuer + pathDevice,
 		VerificationURIComplete: s.cfg.Issuer + pathDevice + "?" + url.Values{paramUserCode: {userCode.String()}}.Encode(),
@@ -205,13 +204,13 @@ func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) 
 	}
 	right, wait := s.tryUserCode(r)
 	if wait > 0 {
-		s.cfg.Log.Warn("a user code was held back", zap.Duration("wait", wait))
+		s.auditAuthorization(r.Context(), audit.ByUser, "too many user codes")
 		s.cfg.Metrics.RateLimited("user_code")
 		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.TooManyUserCodes, Wait: wait, Code: code.String()})
 	}
 	d, err := s.grants.FindDevice(r.Context(), code)
 	if errors.Is(err, grant.ErrNoDevice) || errors.Is(err, grant.ErrDecided) {
-		s.cfg.Log.Info("no device waits with the user code")
+		s.auditAuthorization(r.Context(), audit.ByUser, "no device waits with the user code")
 		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.UnknownUserCode, Code: code.String()})
 	}
 	right()
@@ -288,7 +287,7 @@ func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request, f *form) e
 		outcome = metrics.AuthorizationAllowed
 		done.User, err = s.allowDevice(r, f, c)
 	} else {
-		err = s.grants.DenyDevice(r.Context(), f.tx.UserCode, f.tx.Device)
+		err = s.denyDevice(r, f)
 	}
 	if err != nil {
 		return err
@@ -305,7 +304,7 @@ func (s *Server) allowDevice(r *http.Request, f *form, c *client.Client) (string
 	if err != nil {
 		return "", err
 	}
-	scopes, err := s.decided(f, c, current.User)
+	scopes, err := s.decided(r, f, c, current.User)
 	if err != nil {
 		return "", err
 	}
@@ -317,7 +316,15 @@ func (s *Server) allowDevice(r *http.Request, f *form, c *client.Client) (string
 	if err := s.clients.Touch(r.Context(), c); err != nil {
 		return "", unavailable(err)
 	}
-	s.cfg.Log.Info("access of a device allowed",
-		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", consent.Scopes))
+	s.auditAllowed(r, f.tx, consent.Scopes, "", audit.ByUser)
 	return current.User.Display(), nil
+}
+
+// denyDevice records that the person of the form does not agree.
+func (s *Server) denyDevice(r *http.Request, f *form) error {
+	err := s.grants.DenyDevice(r.Context(), f.tx.UserCode, f.tx.Device)
+	if err == nil {
+		s.auditAuthorization(r.Context(), audit.ByUser, reasonOf(oauth.AccessDenied()))
+	}
+	return err
 }

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"net/http"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -34,9 +33,10 @@ func (s *Server) ResetFactors(ctx context.Context, subject string) (before facto
 	}
 	d, _ := s.directory()
 	_, known = d.Lookup(ctx, subject)
-	s.cfg.Log.Info("the factors of a user were reset", zap.String("user", subject),
-		zap.Bool("app", before.App), zap.Int("passkeys", len(before.Passkeys)))
-	return before, known || before.App || len(before.Passkeys) > 0, nil
+	if known = known || before.App || len(before.Passkeys) > 0; known {
+		s.cfg.Audit.Write(ctx, audit.Event{Name: audit.FactorReset, By: audit.ByOperator, User: subject})
+	}
+	return before, known, nil
 }
 
 // afterPassword goes on after the right password: to the second factor of a user
@@ -152,22 +152,22 @@ func (s *Server) judge(r *http.Request, user login.Identity, proof factor.Proof,
 	try, wait := s.codes.Begin(r.Context(), user.Subject, s.cfg.ClientIP(r))
 	if wait > 0 {
 		s.cfg.Metrics.RateLimited("second_factor")
-		s.cfg.Log.Warn("codes held back", zap.String("user", user.Subject), zap.Duration("wait", wait))
+		s.auditProof(r, user, "too many wrong codes")
 		return pages.Failed{Failure: pages.TooManyTries, Wait: wait}, nil
 	}
 	err = check()
 	if errors.Is(err, factor.ErrDenied) {
-		s.cfg.Log.Warn("code refused", zap.String("user", user.Subject), zap.Bool("recovery", proof.Recovery != ""), zap.Int("tries_left", try.Left()))
 		failed = pages.Failed{Failure: pages.WrongCode, TriesLeft: try.Left()}
 		if proof.Recovery != "" {
 			failed.Failure = pages.WrongRecovery
 		}
+		s.auditProof(r, user, string(failed.Failure))
 		return failed, nil
 	}
 	try.Succeeded()
 	switch {
 	case errors.Is(err, factor.ErrLocked):
-		s.cfg.Log.Error("codes of a user are switched off after too many wrong ones", zap.String("user", user.Subject))
+		s.auditProof(r, user, "the codes of the user are switched off after too many wrong ones")
 		return pages.Failed{Failure: pages.CodesLocked}, nil
 	case err == nil, errors.Is(err, factor.ErrNone), errors.Is(err, factor.ErrEnrolled):
 		return failed, err

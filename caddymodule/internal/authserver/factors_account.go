@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -135,7 +133,7 @@ func (s *Server) changeFactor(w http.ResponseWriter, r *http.Request) error {
 	case failed.Failure != pages.NoFailure:
 		return s.showFactor(w, r, f.tx, current, failed)
 	}
-	s.cfg.Log.Info("second factor changed", zap.String("user", current.User.Subject), zap.String("change", decision))
+	s.auditFactor(r, current.User, "second factor: "+decision)
 	return s.factorChanged(w, r, f.tx, current, decision, codes)
 }
 

@@ -5,8 +5,6 @@ import (
 	"html/template"
 	"net/http"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -81,7 +79,7 @@ func (s *Server) takeEnrol(w http.ResponseWriter, r *http.Request) error {
 		s.countCode(failed)
 		return s.showEnrol(w, r, f.tx, failed)
 	}
-	s.cfg.Log.Info("second factor set up, as it is required", zap.String("user", user.Subject))
+	s.auditFactor(r, user, "second factor: "+pages.DecisionEnrol)
 	current, err := s.welcome(w, r, tx, user)
 	if err != nil {
 		return err

@@ -39,7 +39,9 @@ func TestARequiredSecondFactorIsSetUpAfterThePassword(t *testing.T) {
 	if p = p.send("/login/factor", "code", "000"); p.status != http.StatusForbidden || p.scan().secret != a.secret || b.cookie("__Host-mcp_session") != "" {
 		t.Errorf("after a wrong code: %d", p.status)
 	}
+	s.told("a wrong code", "client.register success client", "login refused alice")
 	p = p.send("/login/factor", "code", a.code(-1))
+	s.told("the right one", "factor.change success user alice", "login success alice")
 	if len(p.codes()) != 10 || b.cookie("__Host-mcp_session") == "" {
 		t.Fatalf("after the code: %d\n%s", p.status, p.body)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -26,6 +27,7 @@ type pageError struct {
 
 	user, provider string // whom the page is about
 	switchToken    string // lets the person sign in as somebody else
+	told           bool   // the audit log has an event about it
 }
 
 func (e *pageError) Error() string {
@@ -69,12 +71,16 @@ func asPageError(err error) *pageError {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asPageError(err)
 	reference := rand.Text()[:10]
-	log := s.cfg.Log.With(zap.String("reference", reference), zap.String("problem", string(e.problem)), zap.String("path", r.URL.Path))
-	if e.status >= http.StatusInternalServerError {
-		log.Error("could not serve a page", zap.Error(err))
+	switch {
+	case e.status >= http.StatusInternalServerError:
+		s.cfg.Log.Error("could not serve a page", zap.String("reference", reference), zap.String("problem", string(e.problem)),
+			zap.String("path", r.URL.Path), zap.Error(err))
 		w.Header().Set("Retry-After", strconv.Itoa(2))
-	} else {
-		log.Info("refused a page", zap.String("detail", e.detail))
+	case !e.told:
+		s.cfg.Audit.Write(r.Context(), audit.Event{
+			Name: audit.PageRefuse, Outcome: audit.Refused, Path: r.URL.Path, Reference: reference,
+			Reason: string(e.problem) + ": " + e.detail,
+		})
 	}
 	if wantsJSON(r) {
 		respond.Error(w, &oauth.Error{Code: string(e.problem), Description: e.detail, Status: e.status})

@@ -57,6 +57,7 @@ func issueForCode(ctx context.Context, s *Server, req *tokenRequest) (*issuance,
 	case redemption.Verifier == "":
 		return nil, oauth.InvalidRequest("code_verifier is missing; this server requires PKCE")
 	}
+	s.knowGrant(ctx, redemption.Code)
 	g, refresh, err := s.grants.Redeem(ctx, redemption)
 	if err != nil {
 		return nil, err
@@ -78,6 +79,7 @@ func issueForRefreshToken(ctx context.Context, s *Server, req *tokenRequest) (*i
 	case renewal.Token == "":
 		return nil, oauth.InvalidRequest("refresh_token is missing")
 	}
+	s.knowGrant(ctx, renewal.Token)
 	g, refresh, err := s.grants.Refresh(ctx, renewal)
 	if err != nil {
 		return nil, err

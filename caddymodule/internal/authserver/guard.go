@@ -30,6 +30,7 @@ const (
 // guarded is an endpoint behind its guard.
 func (s *Server) guarded(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		r = s.audited(r)
 		offered := slices.Contains(e.methods, r.Method)
 		foreign := e.guard == forPeople && r.Method == http.MethodPost && !ownForm(r)
 		if !offered || foreign || r.Method != http.MethodPost && r.Method != http.MethodPut {

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -133,8 +131,8 @@ func issueForAssertion(ctx context.Context, s *Server, req *tokenRequest) (*issu
 	if err != nil {
 		return nil, err
 	}
+	knowUser(ctx, user)
 	if !s.admits(user) {
-		s.cfg.Log.Warn("no line 'allow' fits the user", zap.String("user", user.Subject), zap.String("provider", user.Provider))
 		return nil, badIdentity("is about somebody who is not allowed in here")
 	}
 	user.Groups = s.keepGroups(user.Groups)

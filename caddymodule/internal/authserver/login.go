@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
@@ -38,6 +36,7 @@ func (s *Server) session(r *http.Request) (*session, error) {
 		return nil, nil
 	}
 	current.User = user
+	knowUser(r.Context(), user)
 	return current, nil
 }
 
@@ -98,14 +97,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if wait > 0 {
 		s.cfg.Metrics.Login(metrics.LocalProvider, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("login")
-		s.cfg.Log.Warn("sign-in held back", zap.Duration("wait", wait))
+		s.auditLogin(r.Context(), s.userNamed(r.Context(), username), metrics.LocalProvider, "too many wrong passwords")
 		return again(pages.Login{Failed: pages.Failed{Failure: pages.TooManyTries, Wait: wait}})
 	}
 	user, err := s.authenticate(r, username, password)
 	s.countPassword(err)
 	switch {
 	case errors.Is(err, login.ErrDenied):
-		s.cfg.Log.Warn("sign-in refused", zap.Int("tries_left", try.Left()))
+		s.auditLogin(r.Context(), s.userNamed(r.Context(), username), metrics.LocalProvider, "wrong user name or password")
 		return again(pages.Login{Failed: pages.Failed{Failure: pages.WrongCredentials, TriesLeft: try.Left()}})
 	case errors.Is(err, login.ErrBusy):
 		try.Succeeded()

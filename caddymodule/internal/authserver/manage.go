@@ -6,8 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -122,7 +121,7 @@ func (s *Server) RevokeGrant(ctx context.Context, id string) (GrantInfo, int, er
 	if err != nil {
 		return GrantInfo{}, ended, err
 	}
-	s.cfg.Log.Info("access removed by the operator", zap.String("client_id", g.ClientID), zap.String("user", g.User.Subject))
+	s.auditRevoked(ctx, g, audit.ByOperator, ended)
 	return newGrantInfo(g), ended, nil
 }
 
@@ -190,15 +189,16 @@ func (s *Server) SignOut(ctx context.Context, subject string, revoke bool) (sess
 	if sessions, err = s.sessions.endAll(ctx, subject, ""); err != nil {
 		return sessions, 0, err
 	}
+	s.cfg.Audit.Write(ctx, audit.Event{Name: audit.Logout, By: audit.ByOperator, User: subject, Count: sessions})
 	if revoke {
 		grants, err = s.grants.RevokeAllFor(ctx, subject, func(*grant.Grant) bool { return true })
 		s.cfg.Metrics.Revoked(metrics.ByAdmin, grants)
 	}
-	if err == nil {
-		err = s.signedOut(ctx, subject)
+	if grants > 0 {
+		s.cfg.Audit.Write(ctx, audit.Event{Name: audit.GrantRevoke, By: audit.ByOperator, User: subject, Count: grants})
 	}
 	if err == nil {
-		s.cfg.Log.Info("signed out by the operator", zap.String("user", subject), zap.Int("sessions", sessions), zap.Int("grants", grants))
+		err = s.signedOut(ctx, subject)
 	}
 	return sessions, grants, err
 }

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -165,7 +165,9 @@ func (s *Server) AddClient(ctx context.Context, a client.Addition) (ClientInfo, 
 	if err != nil {
 		return ClientInfo{}, "", err
 	}
-	s.cfg.Log.Info("client added by the operator", zap.String("client_id", c.ID), zap.Strings("grant_types", c.GrantTypes))
+	s.cfg.Audit.Write(ctx, audit.Event{
+		Name: audit.ClientAdd, By: audit.ByOperator, ClientID: c.ID, GrantType: strings.Join(c.GrantTypes, " "), Scopes: c.Scopes,
+	})
 	info := s.newClientInfo(c)
 	info.ClientDetails = newClientDetails(c)
 	return info, secret, nil
@@ -241,7 +243,7 @@ func (s *Server) RemoveClient(ctx context.Context, id string) (Removal, error) {
 			return out, client.ErrUnknown
 		}
 	}
-	s.cfg.Log.Info("client removed by the operator", zap.String("client_id", id), zap.Int("grants", out.Grants))
+	s.cfg.Audit.Write(ctx, audit.Event{Name: audit.ClientRemove, By: audit.ByOperator, ClientID: id, Count: out.Grants})
 	return out, nil
 }
 

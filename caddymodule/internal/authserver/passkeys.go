@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 )
 
@@ -89,11 +89,12 @@ func (s *Server) takePasskey(w http.ResponseWriter, r *http.Request) error {
 	try, wait := s.passkeys.Begin(r.Context(), peer, peer)
 	if wait > 0 {
 		s.cfg.Metrics.RateLimited("passkey")
+		s.auditLogin(r.Context(), "", metrics.LocalProvider, "too many passkeys that prove nothing")
 		return s.askPasskeyAgain(w, r, f.tx, pages.Failed{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := s.proven(r, f.tx, answer)
 	if errors.Is(err, factor.ErrDenied) {
-		s.cfg.Log.Warn("passkey refused", zap.Error(err), zap.Int("tries_left", try.Left()))
+		s.auditLogin(r.Context(), "", metrics.LocalProvider, "passkey: "+err.Error())
 		return s.askPasskeyAgain(w, r, f.tx, pages.Failed{Failure: pages.WrongPasskey})
 	}
 	try.Succeeded()
@@ -187,7 +188,7 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request) error {
 	tx := f.tx.resumed()
 	switch {
 	case errors.Is(err, factor.ErrDenied):
-		s.cfg.Log.Warn("new passkey refused", zap.String("user", current.User.Subject), zap.Error(err))
+		s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.FactorChange, Outcome: audit.Refused, Reason: "new passkey: " + err.Error()})
 		return s.showNewPasskey(w, r, tx, current, pages.Failed{Failure: pages.WrongPasskey})
 	case errors.Is(err, factor.ErrFull):
 		return s.showAccount(w, r, tx, current, pages.Account{})
@@ -197,7 +198,7 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request) error {
 	if err := s.use(r.Context(), f.tx); err != nil {
 		return err
 	}
-	s.cfg.Log.Info("passkey added", zap.String("user", current.User.Subject))
+	s.auditFactor(r, current.User, "passkey added")
 	return s.showAccount(w, r, tx, current, pages.Account{Notice: pages.PasskeyAdded, Named: name})
 }
 
@@ -228,7 +229,7 @@ func (s *Server) removePasskey(w http.ResponseWriter, r *http.Request) error {
 			return unavailable(err)
 		}
 		if name != "" {
-			s.cfg.Log.Info("passkey removed", zap.String("user", current.User.Subject))
+			s.auditFactor(r, current.User, "passkey removed")
 			view = pages.Account{Notice: pages.PasskeyRemoved, Named: name}
 		}
 	}

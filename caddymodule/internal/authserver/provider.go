@@ -102,7 +102,7 @@ func (s *Server) attempt(tx *transaction, state string) login.Attempt {
 // other ways go on.
 func (s *Server) unanswered(w http.ResponseWriter, r *http.Request, tx *transaction, c *client.Client, l *Redirect, err error) error {
 	if !errors.Is(err, login.ErrUnreachable) {
-		return s.unbelieved(l, err)
+		return s.unbelieved(r, l, err)
 	}
 	s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 	s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
@@ -111,11 +111,11 @@ func (s *Server) unanswered(w http.ResponseWriter, r *http.Request, tx *transact
 
 // unbelieved is the page for an answer that proves nothing. The reason is for the
 // log only.
-func (s *Server) unbelieved(l *Redirect, err error) error {
+func (s *Server) unbelieved(r *http.Request, l *Redirect, err error) error {
 	s.cfg.Metrics.Login(l.ID, metrics.LoginFailed)
-	s.cfg.Log.Warn("a sign-in at a provider failed", zap.String("login", l.ID), zap.Error(err))
+	s.auditLogin(r.Context(), "", l.ID, err.Error())
 	e := page(pages.LoginFailed, http.StatusForbidden, "the answer of the provider was refused; the log of the server says why")
-	e.provider = l.Label
+	e.provider, e.told = l.Label, true
 	return e
 }
 
@@ -151,6 +151,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	if wait > 0 {
 		s.cfg.Metrics.Login(l.ID, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("callback")
+		s.auditLogin(r.Context(), "", l.ID, "too many answers that prove nothing")
 		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.TooManyTries, Wait: wait})
 	}
 	user, err := l.Login.Finish(r.Context(), a, answer)
@@ -158,6 +159,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	case errors.Is(err, login.ErrCancelled):
 		try.Succeeded()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginCancelled)
+		s.auditLogin(r.Context(), "", l.ID, "the person turned back")
 		return s.cancelled(w, r, tx)
 	case errors.Is(err, login.ErrUnreachable):
 		try.Succeeded()
@@ -165,7 +167,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 		s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
 		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.LoginOutage, Provider: l.Label})
 	case err != nil:
-		return s.unbelieved(l, err)
+		return s.unbelieved(r, l, err)
 	}
 	try.Succeeded()
 	if err := s.use(r.Context(), away); err != nil {
@@ -192,7 +194,7 @@ func (s *Server) cancelled(w http.ResponseWriter, r *http.Request, tx *transacti
 	if _, err := s.requestClient(r, tx.ClientID, tx.RedirectURI); err != nil {
 		return err
 	}
-	s.redirectError(w, &redirectableError{tx.RedirectURI, tx.State, oauth.AccessDenied()})
+	s.redirectError(w, r, &redirectableError{tx.RedirectURI, tx.State, oauth.AccessDenied()})
 	return nil
 }
 

@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"slices"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
@@ -19,7 +18,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.cfg.Log.Info("client registered", zap.String("client_id", info.ClientID), zap.Strings("grant_types", info.GrantTypes))
+	s.auditRegistration(r.Context(), audit.ClientRegister, info)
 	respond.JSON(w, http.StatusCreated, info)
 }
 

@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 )
@@ -90,14 +89,14 @@ func (s *Server) replaceRegistration(w http.ResponseWriter, r *http.Request, id,
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Log.Info("client changed its registration", zap.String("client_id", id), zap.Strings("grant_types", info.GrantTypes))
+	s.auditRegistration(r.Context(), audit.ClientUpdate, info)
 	return info, nil
 }
 
 func (s *Server) endRegistration(r *http.Request, id, token string) error {
 	err := s.clients.Deregister(r.Context(), id, token, func() error { return s.revoker.endClient(r.Context(), id, time.Time{}) })
 	if err == nil {
-		s.cfg.Log.Info("client ended its registration", zap.String("client_id", id))
+		s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.ClientRemove, By: audit.ByClient, ClientID: id})
 	}
 	return err
 }

@@ -6,8 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
@@ -85,8 +84,7 @@ func (s *Server) answerRemembered(w http.ResponseWriter, r *http.Request, tx *tr
 	if err != nil {
 		return false, err
 	}
-	s.cfg.Log.Info("access allowed as before",
-		zap.String("client_id", c.ID), zap.String("user", current.User.Subject), zap.Strings("scopes", scopes))
+	s.auditAllowed(r, tx, scopes, code, audit.ByServer)
 	sendBack(w, tx.RedirectURI, oauth.AuthorizationResponse{Code: code, State: tx.State, Issuer: s.cfg.Issuer})
 	return true, nil
 }

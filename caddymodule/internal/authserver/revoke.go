@@ -4,8 +4,7 @@ import (
 	"errors"
 	"net/http"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
@@ -49,6 +48,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	if revoked {
 		s.cfg.Metrics.Revoked(metrics.ByClient, 1)
+		s.knowGrant(r.Context(), presented)
+		s.knowOwner(r.Context())
+		s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.GrantRevoke, By: audit.ByClient})
 	}
 	claims, err := s.verifier.Verify(r.Context(), presented)
 	if errors.Is(err, token.ErrUnavailable) {
@@ -68,7 +70,9 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !again {
 		s.cfg.Metrics.Revoked(metrics.ByClient, 1)
+		s.cfg.Audit.Write(r.Context(), audit.Event{
+			Name: audit.GrantRevoke, By: audit.ByClient, User: claims.Subject, Resource: claims.Audience, GrantID: claims.GrantID,
+		})
 	}
-	s.cfg.Log.Info("token revoked", zap.String("client_id", c.ID))
 	return nil
 }

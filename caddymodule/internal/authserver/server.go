@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
@@ -139,6 +140,12 @@ type Config struct {
 
 	// Metrics count what the server does; nil for nobody.
 	Metrics *metrics.Metrics
+
+	// RequestID returns what tells a request from all others; nil for nothing.
+	RequestID func(*http.Request) string
+
+	// Audit is told what happens; nil for nobody.
+	Audit *audit.Log
 
 	Log *zap.Logger
 }

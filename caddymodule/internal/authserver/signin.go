@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
@@ -106,7 +105,7 @@ func (s *Server) local(ctx context.Context, id login.Identity) (login.Identity, 
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) (*session, error) {
 	if !s.admits(user) {
 		s.cfg.Metrics.Login(user.Provider, metrics.LoginNotAllowed)
-		s.cfg.Log.Warn("no line 'allow' fits the user", zap.String("user", user.Subject), zap.String("provider", user.Provider))
+		s.auditLogin(r.Context(), user.Subject, user.Provider, "no line 'allow' fits the user")
 		return nil, s.turnedAway(tx, user)
 	}
 	user.Groups = s.keepGroups(user.Groups)
@@ -119,7 +118,8 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction
 	}
 	s.cookies.set(w, s.cookies.sessionName(), cookie, s.cfg.SessionLifetime)
 	s.cfg.Metrics.Login(user.Provider, metrics.LoginOK)
-	s.cfg.Log.Info("signed in", zap.String("user", user.Subject), zap.String("provider", user.Provider))
+	knowUser(r.Context(), user)
+	s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.Login})
 	id, _ := s.sessions.id(cookie)
 	return &session{ID: id, User: user, Since: time.Now()}, nil
 }
@@ -128,7 +128,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction
 // try another account.
 func (s *Server) turnedAway(tx *transaction, user login.Identity) error {
 	e := page(pages.NotAllowed, http.StatusForbidden, "no line 'allow' of the configuration fits the account")
-	e.user = user.Display()
+	e.user, e.told = user.Display(), true
 	again := *tx
 	again.Session, again.Browser = "", tx.Browser
 	if again.Browser == nil {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
@@ -46,6 +47,7 @@ type site struct {
 	users    *users
 	verifier *token.Verifier
 	logs     *observer.ObservedLogs
+	audit    *audit.Log
 	counts   *limit.Counts
 	web      *client.Web
 }
@@ -57,9 +59,9 @@ func newSite(t *testing.T, change ...func(*authserver.Config)) *site {
 	s := &site{t: t, store: storetest.NewFaulty(memstore.New(0)), users: newUsers(), counts: limit.NewCounts()}
 	t.Cleanup(func() { _ = s.store.Close() })
 	core, logs := observer.New(zapcore.DebugLevel)
-	s.logs = logs
+	s.logs, s.audit = logs, audit.New(zap.New(core).Named("audit"), issuer)
 	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, zap.New(core)
+	cfg.Password, cfg.Log, cfg.Audit = s.users, zap.New(core), s.audit
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/respond"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
@@ -122,6 +122,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err != nil {
 		return nil, nil, err
 	}
+	audit.Know(r.Context(), func(e *audit.Event) { e.GrantType = kind.name })
 	answer, err := s.issue(r, p, kind)
 	return answer, kind, err
 }
@@ -238,8 +239,10 @@ func (s *Server) mint(ctx context.Context, c *client.Client, i *issuance, grantT
 	if err != nil {
 		return nil, oauth.ServerError(err)
 	}
-	s.cfg.Log.Info("token issued", zap.String("grant_type", grantTypeName),
-		zap.String("client_id", c.ID), zap.String("user", user.Subject), zap.String("scope", scopes.String()))
+	s.cfg.Audit.Write(ctx, audit.Event{
+		Name: audit.TokenIssue, User: user.Subject, Provider: user.Provider, ClientID: c.ID, Scopes: scopes, Resource: i.resource,
+		GrantID: i.grantID, GrantType: grantTypeName, Token: access,
+	})
 	return &tokenResponse{
 		AccessToken: access, TokenType: oauth.TokenTypeBearer, ExpiresIn: int64(s.cfg.AccessLifetime / time.Second),
 		RefreshToken: i.refresh, Scope: scopes.String(),
@@ -257,14 +260,10 @@ func asRefusal(err error) *oauth.Error {
 // refuse answers a token, revocation or registration request that failed.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
-	log := s.cfg.Log.With(zap.String("path", r.URL.Path), zap.String("error", refusal.Code))
-	switch {
-	case refusal.Status >= http.StatusInternalServerError:
-		log.Error("could not answer", zap.Error(err))
-	case grant.Reused(err):
-		log.Warn("a code or refresh token was used again; its grant is revoked")
-	default:
-		log.Info("refused", zap.String("reason", refusal.Description))
+	if refusal.Status >= http.StatusInternalServerError {
+		s.cfg.Log.Error("could not answer", zap.String("path", r.URL.Path), zap.String("code", refusal.Code), zap.Error(err))
+	} else {
+		s.auditRefusal(r, refusal, err)
 	}
 	if refusal.Status == http.StatusUnauthorized && len(r.Header["Authorization"]) > 0 && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 section 5.2: a client that used the header learns its scheme.

@@ -75,6 +75,12 @@ type Refused struct {
 
 	// Again says that the same has been reported a moment ago.
 	Again bool
+
+	// Resource that the request was for; nil for none of the configuration.
+	Resource *oauth.Resource
+
+	// Claims are those of the caller, when the token itself is good.
+	Claims *token.Claims
 }
 
 // Check decides about a request for a cleaned public path. It returns what the
@@ -91,6 +97,15 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 	if res == nil {
 		return Pass{}, g.notFound(w, r)
 	}
+	passed, refused := g.decide(w, r, res)
+	if refused != nil {
+		refused.Resource = res.Resource
+	}
+	return passed, refused
+}
+
+// decide is Check for a request to a resource.
+func (g *Gate) decide(w http.ResponseWriter, r *http.Request, res *guarded) (Pass, *Refused) {
 	claims, err := g.counted(r, res)
 	switch {
 	case err == nil && res.rules != nil && claims != nil:
@@ -98,7 +113,7 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 	case err == nil:
 		return Pass{Claims: claims, Resource: res.Resource}, nil
 	case errors.Is(err, ErrLimited):
-		return Pass{}, g.refuseLimited(w, r, err)
+		return Pass{}, g.refuseLimited(w, r, claims, err)
 	case errors.Is(err, ErrMissing):
 		return Pass{}, g.refuse(w, r, unauthorized(res.missing, err))
 	case errors.Is(err, ErrScope):
@@ -106,9 +121,9 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 	case errors.Is(err, token.ErrUnavailable), errors.Is(err, mcpsession.ErrUnavailable):
 		return Pass{}, g.unavailable(w, r, err)
 	case errors.Is(err, ErrSession):
-		return Pass{}, g.noSession(w, r, err)
+		return Pass{}, g.noSession(w, r, claims, err)
 	case errors.Is(err, ErrOrigin):
-		return Pass{}, g.refuse(w, r, refusal{status: http.StatusForbidden, body: wrongOrigin, reason: err})
+		return Pass{}, g.refuse(w, r, refusal{status: http.StatusForbidden, body: wrongOrigin, reason: err, claims: claims})
 	}
 	return Pass{}, g.refuse(w, r, unauthorized(res.invalid, err))
 }
@@ -262,6 +277,7 @@ type refusal struct {
 	reason    error
 	read      bool // nothing of the request's body is left
 	calls     []policy.Call
+	claims    *token.Claims
 }
 
 func unauthorized(challenge string, reason error) refusal {
@@ -276,6 +292,7 @@ func (g *Gate) refuseScope(w http.ResponseWriter, r *http.Request, res *guarded,
 	}
 	return g.refuse(w, r, refusal{
 		status: http.StatusForbidden, challenge: res.forbidden(claims.Scopes, needed, noScope.Description), body: noScope, reason: ErrScope,
+		claims: claims,
 	})
 }
 
@@ -292,7 +309,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) *Refuse
 	} else {
 		respond.Unread(w, r, answer)
 	}
-	return &Refused{Status: f.status, Reason: f.reason, Calls: f.calls}
+	return &Refused{Status: f.status, Reason: f.reason, Calls: f.calls, Claims: f.claims}
 }
 
 // unavailable answers when nobody can tell whether a token is good. A 401 would

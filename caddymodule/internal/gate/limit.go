@@ -33,12 +33,13 @@ func (g *Gate) underLimit(r *http.Request, claims *token.Claims) error {
 }
 
 // refuseLimited answers a request that is one too many.
-func (g *Gate) refuseLimited(w http.ResponseWriter, r *http.Request, err error) *Refused {
+func (g *Gate) refuseLimited(w http.ResponseWriter, r *http.Request, claims *token.Claims, err error) *Refused {
 	limited, _ := errors.AsType[*limitedError](err)
 	g.cfg.Metrics.RateLimited("mcp")
 	w.Header().Set("Retry-After", strconv.Itoa(limit.Seconds(limited.wait)))
 	refused := g.refuse(w, r, refusal{
 		status: http.StatusTooManyRequests, body: refusalBody{"rate_limited", g.cfg.Limit.Explain(limited.wait)}, reason: ErrLimited,
+		claims: claims,
 	})
 	refused.Again = !limited.news
 	return refused

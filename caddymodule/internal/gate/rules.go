@@ -71,7 +71,7 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 	if d.Outcome == policy.Lacking {
 		d = res.rules.Decide(messages, held, gainable())
 	}
-	f := refusal{reason: ErrDenied, read: true, calls: d.Calls}
+	f := refusal{reason: ErrDenied, read: true, calls: d.Calls, claims: claims}
 	g.countCalls(res, d.Calls)
 	switch d.Outcome {
 	case policy.Lacking:

@@ -145,10 +145,10 @@ var sessionNotFound = []byte(`{"jsonrpc":"2.0","error":{"code":-32001,"message":
 
 // noSession answers a request for a session that is not the caller's, as if there
 // were none. A 401 or 403 would make the client throw its token away.
-func (g *Gate) noSession(w http.ResponseWriter, r *http.Request, reason error) *Refused {
+func (g *Gate) noSession(w http.ResponseWriter, r *http.Request, claims *token.Claims, reason error) *Refused {
 	respond.CORS(w, "*")
 	respond.Unread(w, r, func() { respond.Raw(w, http.StatusNotFound, sessionNotFound) })
-	return &Refused{Status: http.StatusNotFound, Reason: reason}
+	return &Refused{Status: http.StatusNotFound, Reason: reason, Claims: claims}
 }
 
 // bindsSessions reports whether sessions of the answer belong to somebody.

@@ -33,13 +33,19 @@ func (s *Service) All(ctx context.Context) iter.Seq2[*Grant, error] {
 	}
 }
 
-// Find returns an active grant by its id, or store.ErrNotFound.
-func (s *Service) Find(ctx context.Context, id string) (*Grant, error) {
+// Get returns a grant by its id, whether it still counts or not, or
+// store.ErrNotFound.
+func (s *Service) Get(ctx context.Context, id string) (*Grant, error) {
 	key, ok := s.keyOf(id)
 	if !ok {
 		return nil, store.ErrNotFound
 	}
-	g, err := s.get(ctx, key)
+	return s.get(ctx, key)
+}
+
+// Find returns an active grant by its id, or store.ErrNotFound.
+func (s *Service) Find(ctx context.Context, id string) (*Grant, error) {
+	g, err := s.Get(ctx, id)
 	if err == nil && !g.Active(time.Now()) {
 		return nil, store.ErrNotFound
 	}

@@ -69,8 +69,8 @@ func (s *Service) RevokeRefreshToken(ctx context.Context, token, clientID string
 }
 
 // KeyOf names what a code, a refresh token or a device code belongs to, for whoever
-// counts requests; it is "" for what this server did not make. It does not look at
-// the store.
+// counts requests; it is "" for what this server did not make. Of a code and a
+// refresh token it is the id of the grant. It does not look at the store.
 func (s *Service) KeyOf(credential string) string {
 	for _, k := range []kind{kindCode, kindRefresh, kindDevice} {
 		if h, ok := s.codec.decode(k, credential); ok {

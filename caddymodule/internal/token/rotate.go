@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/feed"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
@@ -75,7 +73,6 @@ func (k *Keys) Rotate(ctx context.Context, immediately bool) ([]KeyInfo, error) 
 	if err != nil {
 		return nil, err
 	}
-	k.config().Log.Info("signing keys rotated", zap.Bool("immediately", immediately), zap.String("kid", k.List()[0].ID))
 	return k.List(), nil
 }
 
