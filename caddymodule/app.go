@@ -24,6 +24,8 @@ type App struct {
 	handlers []*Handler
 	audits   *auditLogs
 
+	accessLogs *accessLogs
+
 	// build makes the sites once. The web server may start before this app
 	// does, so the first request builds them when Start has not yet.
 	build func() error
@@ -43,7 +45,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Logger()
 	a.build = sync.OnceValue(a.buildSites)
-	a.stores, a.audits = new(holding), new(auditLogs)
+	a.stores, a.audits, a.accessLogs = new(holding), new(auditLogs), newAccessLogs(ctx)
 	if err := a.provisionMetrics(ctx); err != nil {
 		return err
 	}

@@ -188,7 +188,7 @@ func TestLogsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, auditLog, _ := strings.Cut(string(manual), "\n## Audit log\n")
-	auditLog, _, _ = strings.Cut(auditLog, "\n## ")
+	auditLog, accessLog, _ := strings.Cut(auditLog, "\n## Access log\n")
 	names := regexp.MustCompile(`(?:Name += |text\(|number\(|zap\.String\()"([a-z_.]+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(names) < 40 {
 		t.Errorf("only %d names have been found", len(names))
@@ -196,6 +196,11 @@ func TestLogsAreDocumented(t *testing.T) {
 	for _, name := range names {
 		if !strings.Contains(auditLog, "`"+name[1]+"`") {
 			t.Errorf("the manual says nothing of %s", name[1])
+		}
+	}
+	for name := range secretParameters {
+		if !strings.Contains(accessLog, "`"+name+"`") {
+			t.Errorf("the manual says nothing of the parameter %s", name)
 		}
 	}
 }

@@ -77,6 +77,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP answers the endpoints of the site and checks everything else.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return h.app.accessLogs.serve(w, r, func() error { return h.serve(w, r, next) })
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if err := h.app.build(); err != nil {
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}

@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -166,3 +167,89 @@ func (g *gateway) accessLines(t testing.TB) []map[string]any {
 		return !strings.HasPrefix(name, "http.log.access")
 	})
 }
+
+// TestAccessLogHasNoSecrets sends secrets in addresses, in every version of HTTP. The upstream gets them as they are; the
+// log has one line for each request, like that of any other, and says REDACTED.
+func TestAccessLogHasNoSecrets(t *testing.T) {
+	t.Parallel()
+	rec := startRecorder(t)
+	const script = "script_token_12345678"
+	site := func(upstream string) gatewayConfig {
+		return gatewayConfig{site: "mcp_auth {\n" + userLine + "\nbearer_token " + script + "\n}\nreverse_proxy " + upstream}
+	}
+	g := startGateway(t, site(rec.address))
+	g.keepSecret(script)
+	names := []string{"code", "token", "state", "access_token", "client_secret", "continue", "Refresh_Token", "%63ode"}
+	for version, client := range protocolClients(g) {
+		for i, name := range names {
+			secret := fmt.Sprintf("secret-%s-%d-of-the-test", version[len(version)-1:], i)
+			g.keepSecret(secret)
+			for _, path := range []string{"/mcp", "/callback", "/authorize", "/token", "/account"} {
+				address := fmt.Sprintf("%s%s?id=x%d%s&%s=%s", g.origin, path, i, version[len(version)-1:], name, secret)
+				a := send(t, client, "GET", address, "", "Authorization", "Bearer "+script, "Referer", g.origin+"/login?continue="+secret+"&y=z")
+				if path != "/mcp" {
+					continue
+				}
+				wantStatus(t, name, a, http.StatusOK)
+				got := rec.last(t)
+				want, _ := strings.CutPrefix(address, g.origin)
+				if name == "access_token" {
+					want, _, _ = strings.Cut(want, "&") // which is for nobody but the gateway
+				}
+				if got.Target != want || got.Header.Get("Referer") != g.origin+"/login?continue="+secret+"&y=z" {
+					t.Errorf("the upstream gets %s and %q", got.Target, got.Header.Get("Referer"))
+				}
+			}
+		}
+	}
+	wantStatus(t, "no secret", g.call(t, g.client, "/mcp?fine=1", script), http.StatusOK)
+	var lines []map[string]any
+	want := 3*len(names)*5 + 1
+	eventually(t, "there is a line for each request", func() bool {
+		lines = slices.DeleteFunc(g.accessLines(t), func(line map[string]any) bool { return line["request"].(map[string]any)["uri"] == "/health" })
+		return len(lines) >= want
+	})
+	if len(lines) != want {
+		t.Errorf("there are %d lines, want %d", len(lines), want)
+	}
+	ordinary := slices.IndexFunc(lines, func(line map[string]any) bool { return line["request"].(map[string]any)["uri"] == "/mcp?fine=1" })
+	if ordinary < 0 {
+		t.Fatal("a request without secrets has no line")
+	}
+	for _, line := range lines {
+		request := line["request"].(map[string]any)
+		uri, _ := request["uri"].(string)
+		if !strings.HasPrefix(uri, "/mcp?id=") {
+			continue
+		}
+		for where, keys := range map[string][2][]string{
+			"the line":    {fieldsOf(line), fieldsOf(lines[ordinary])},
+			"its request": {fieldsOf(request), fieldsOf(lines[ordinary]["request"].(map[string]any))},
+		} {
+			if diff := cmp.Diff(keys[1], keys[0]); diff != "" {
+				t.Fatalf("%s has other fields than an ordinary one (-want +got):\n%s", where, diff)
+			}
+		}
+		if !strings.HasSuffix(uri, "=REDACTED") || !strings.Contains(fmt.Sprint(request["headers"]), "continue=REDACTED&y=z") {
+			t.Fatalf("the line has %v", request)
+		}
+	}
+
+	// An error of the web server has a line of its own.
+	down := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	if err := g.reload(site(down)); err != nil {
+		t.Fatal(err)
+	}
+	g.keepSecret("secret-of-a-failure")
+	a := send(t, g.client, "GET", g.origin+"/mcp?token=secret-of-a-failure", "", "Authorization", "Bearer "+script)
+	wantStatus(t, "an upstream that is down", a, http.StatusBadGateway)
+	eventually(t, "the error is in the log", func() bool {
+		return slices.ContainsFunc(jsonLines(t, g.proc.output.String()), func(line map[string]any) bool {
+			name, _ := line["logger"].(string)
+			return strings.HasPrefix(name, "http.log.error") && strings.Contains(fmt.Sprint(line), "token=REDACTED")
+		})
+	})
+}
+
+// fieldsOf are the names of the fields of a part of a line.
+func fieldsOf(line map[string]any) []string { return slices.Sorted(maps.Keys(line)) }

@@ -118,6 +118,7 @@ func (g *gateway) newGrantFor(t testing.TB, v *visitor, extra url.Values) *grant
 	})
 	verifier := rand.Text() + rand.Text()
 	request := authorizeRequest(out.clientID, verifier)
+	g.keepSecret(request.Get("state"))
 	maps.Copy(request, extra)
 	callback := v.authorize(g.origin + "/authorize?" + request.Encode())
 	if callback.Get("state") != request.Get("state") || callback.Get("iss") != g.origin {

@@ -97,6 +97,7 @@ func (v *visitor) do(req *http.Request) *page {
 		if resp.StatusCode == http.StatusTemporaryRedirect || resp.StatusCode == http.StatusPermanentRedirect {
 			v.t.Errorf("%s answers %d, which would repeat a POST with its password", req.URL, resp.StatusCode)
 		}
+		v.g.keepSecret(location.Query().Get("continue"))
 		if location.Scheme+"://"+location.Host != v.g.origin {
 			p.next = location.String()
 			return p
