@@ -34,11 +34,12 @@ func NewCensus(s store.Store, prefixes func() []string) *Census {
 // Latest returns the last count, or nil when there is none, and asks for a new
 // one.
 func (c *Census) Latest() *Records {
+	latest := c.latest.Load()
 	select {
 	case c.wanted <- struct{}{}:
 	default:
 	}
-	return c.latest.Load()
+	return latest
 }
 
 // Follow counts when somebody wants to know, until ctx is done.
