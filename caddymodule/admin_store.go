@@ -32,6 +32,9 @@ func serveStoreExport(w http.ResponseWriter, r *http.Request) error {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	}
 	defer done()
+	// Said before, since who breaks it off has read something all the same. A store
+	// may be that of several issuers.
+	app.auditOf("").Write(operated(r), audit.Event{Name: audit.StoreExport, By: audit.ByOperator})
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.Header().Set("Cache-Control", "no-store")
 	if _, err := transfer.Export(r.Context(), st.store, w); err != nil {
@@ -40,8 +43,6 @@ func serveStoreExport(w http.ResponseWriter, r *http.Request) error {
 		app.log.Error("an export of the store broke off", zap.Error(err))
 		panic(http.ErrAbortHandler)
 	}
-	// A store may be that of several issuers.
-	app.auditOf("").Write(operated(r), audit.Event{Name: audit.StoreExport, By: audit.ByOperator})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 
@@ -85,7 +86,13 @@ func audited(r *http.Request) context.Context {
 
 // operated is the context of a request to the admin endpoint.
 func operated(r *http.Request) context.Context {
-	return audit.Begin(r.Context(), audit.Source{IP: func() string { return r.RemoteAddr }})
+	return audit.Begin(r.Context(), audit.Source{IP: func() string {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			return r.RemoteAddr // of a Unix socket
+		}
+		return host
+	}})
 }
 
 // auditRefusal tells of a request that was refused for what it had, and not for a

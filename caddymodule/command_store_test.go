@@ -132,6 +132,9 @@ func TestTheStateMovesByCommand(t *testing.T) {
 		t.Errorf("a failed export leaves a file behind: %v", err)
 	}
 	_, stderr := mustRunStore(t, "export", "--address", m.admin, "--output", live)
+	if lines := m.audited(); len(lines) == 0 || lines[len(lines)-1]["event"] != "store.export" || lines[len(lines)-1]["ip"] != "127.0.0.1" {
+		t.Errorf("the audit log ends without the export: %v", lines)
+	}
 	const exported = "exported 2 records: the keys of 1 issuer, 0 clients, 0 grants, 1 session, 0 revocations\n"
 	if !strings.HasPrefix(stderr, exported+"WARNING: the signing keys in the export are not sealed") {
 		t.Errorf("it prints %q", stderr)
