@@ -235,3 +235,16 @@ func (p *page) problem() string {
 	})
 	return code
 }
+
+// heading is what the page is headed with.
+func (p *page) heading() string {
+	text := ""
+	p.each("h1", func(n *html.Node) {
+		for d := range n.Descendants() {
+			if d.Type == html.TextNode {
+				text += d.Data
+			}
+		}
+	})
+	return text
+}

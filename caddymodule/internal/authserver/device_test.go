@@ -2,108 +2,15 @@ package authserver_test
 
 import (
 	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/net/html"
-
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/metrics/metricstest"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
-
-const deviceGrant = oauth.GrantDeviceCode
-
-// withDevices switches the device grant on.
-func withDevices(cfg *authserver.Config) {
-	cfg.DeviceAuthorization = true
-	cfg.Clients = append(cfg.Clients, &client.Client{
-		ID: "tv", Name: "Television", GrantTypes: []string{deviceGrant}, Secret: plainSecret("tv-secret"),
-	})
-}
-
-// registerDevice makes a public client of the device grant alone.
-func (s *site) registerDevice() string {
-	s.t.Helper()
-	a := s.program(request(http.MethodPost, "/register", `{"client_name":"Headless","grant_types":["`+deviceGrant+`"]}`))
-	if a.StatusCode != http.StatusCreated {
-		s.t.Fatalf("registration: %d %v", a.StatusCode, a.fields)
-	}
-	return a.text("client_id")
-}
-
-// askDevice sends a device authorization request.
-func (s *site) askDevice(clientID string, pairs ...string) answer {
-	s.t.Helper()
-	return s.program(request(http.MethodPost, "/device_authorization", with(url.Values{"client_id": {clientID}, "scope": {"mcp"}, "resource": {resource}}, pairs...)))
-}
-
-// waiting is a device that waits.
-type waiting struct{ clientID, code, userCode string }
-
-func (s *site) startDevice(clientID string, pairs ...string) waiting {
-	s.t.Helper()
-	a := s.askDevice(clientID, pairs...)
-	if a.StatusCode != http.StatusOK {
-		s.t.Fatalf("device authorization: %d %v", a.StatusCode, a.fields)
-	}
-	return waiting{clientID, a.text("device_code"), a.text("user_code")}
-}
-
-func polling(d waiting, pairs ...string) url.Values {
-	return with(url.Values{"grant_type": {deviceGrant}, "client_id": {d.clientID}, "device_code": {d.code}}, pairs...)
-}
-
-// enter types a code into the page for codes.
-func (b *browser) enter(code string) *page {
-	b.site.t.Helper()
-	return b.post("/device", with(b.get("/device").form("/device").values, "user_code", code))
-}
-
-// deviceConsent goes on to the page of consent.
-func (b *browser) deviceConsent(d waiting) *page {
-	b.site.t.Helper()
-	p := b.enter(d.userCode)
-	if p.has("/login") {
-		p = p.signIn("alice", password)
-	}
-	if p.status != http.StatusOK || !strings.Contains(p.body, `value="allow"`) {
-		b.site.t.Fatalf("no consent page but %d:\n%s", p.status, p.body)
-	}
-	return p
-}
-
-// decide presses a button of a consent page for a device.
-func (p *page) decide(decision string, pairs ...string) *page {
-	p.browser.site.t.Helper()
-	f := p.form("/device")
-	f.values.Set("decision", decision)
-	for i := 0; i < len(pairs); i += 2 {
-		f.values.Add(pairs[i], pairs[i+1])
-	}
-	return p.browser.post("/device", f.values)
-}
-
-// heading is what the page is headed with.
-func (p *page) heading() string {
-	text := ""
-	p.each("h1", func(n *html.Node) {
-		for d := range n.Descendants() {
-			if d.Type == html.TextNode {
-				text += d.Data
-			}
-		}
-	})
-	return text
-}
 
 func TestADeviceGoesTheWholeWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -143,101 +50,6 @@ func TestADeviceGoesTheWholeWay(t *testing.T) {
 		}
 		p.browser.post("/account/revoke", p.form("/account/revoke").values)
 		s.token(renewal(id, a.text("refresh_token"))).refused(t, 400, "invalid_grant")
-	})
-}
-
-func TestTheAnswerToADevice(t *testing.T) {
-	s := newSite(t, withDevices)
-	id := s.registerDevice()
-	a := s.askDevice(id)
-	code := a.text("user_code")
-	if _, ok := oauth.ParseUserCode(code); !ok || len(code) != 9 || len(a.text("device_code")) < 64 {
-		t.Errorf("the codes are %q and %q", a.text("device_code"), code)
-	}
-	if a.text("verification_uri") != issuer+"/device" || a.text("verification_uri_complete") != issuer+"/device?user_code="+code ||
-		a.fields["expires_in"] != 600.0 || a.fields["interval"] != 5.0 {
-		t.Errorf("the answer is %v", a.fields)
-	}
-	h := a.Header
-	if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "application/json" || h.Get("Access-Control-Allow-Origin") != "*" {
-		t.Errorf("headers are %v", h)
-	}
-	preflight := request(http.MethodOptions, "/device_authorization", nil)
-	preflight.Header.Set("Origin", "https://app.example")
-	preflight.Header.Set("Access-Control-Request-Method", "POST")
-	if resp := s.serve(preflight); resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
-		t.Errorf("the preflight: %d %v", resp.StatusCode, resp.Header)
-	}
-	if resp := s.serve(request(http.MethodGet, "/device_authorization", nil)); resp.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("GET: %d", resp.StatusCode)
-	}
-}
-
-func TestDeviceRequestsThatAreRefused(t *testing.T) {
-	s := newSite(t, withDevices)
-	id, other := s.registerDevice(), s.register()
-	basic := func(id, secret string, values url.Values) answer {
-		r := request(http.MethodPost, "/device_authorization", values)
-		r.SetBasicAuth(id, secret)
-		return s.program(r)
-	}
-	s.askDevice("-").refused(t, 401, "invalid_client")
-	s.askDevice("mcp_AAAAAAAAAAAAAAAAAAAAAAAAAA").refused(t, 401, "invalid_client")
-	s.askDevice(other).refused(t, 400, "unauthorized_client")
-	s.askDevice("tv").refused(t, 401, "invalid_client")
-	basic("tv", "wrong", nil).refused(t, 401, "invalid_client")
-	s.askDevice(id, "client_secret", "x").refused(t, 401, "invalid_client")
-	s.askDevice(id, "resource", "https://other.example/mcp").refused(t, 400, "invalid_target")
-	s.askDevice(id, "resource", "mcp").refused(t, 400, "invalid_target")
-	s.program(request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}, "scope": {"mcp", "admin"}})).refused(t, 400, "invalid_request")
-	s.program(request(http.MethodPost, "/device_authorization", `{"client_id":"`+id+`"}`)).refused(t, 400, "invalid_request")
-	s.program(request(http.MethodPost, "/device_authorization?client_id="+id, url.Values{})).refused(t, 401, "invalid_client")
-	for key := range s.keys() {
-		if strings.HasPrefix(key, "test/device/") {
-			t.Errorf("a refusal has left %s behind", key)
-		}
-	}
-	if a := basic("tv", "tv-secret", url.Values{}); a.StatusCode != http.StatusOK {
-		t.Errorf("a client with its secret: %d %v", a.StatusCode, a.fields)
-	}
-}
-
-// keys are all keys of the store.
-func (s *site) keys() map[string]bool {
-	s.t.Helper()
-	out := map[string]bool{}
-	for key, err := range s.store.Inner().Keys(s.t.Context(), "") {
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		out[key] = true
-	}
-	return out
-}
-
-func TestWhatADeviceMayAskFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, withDevices)
-		id := s.registerDevice()
-		for _, c := range []struct {
-			rule     string
-			pairs    []string
-			scope    string
-			audience string
-		}{
-			{"nothing, so the default", []string{"scope", "-", "resource", "-"}, "mcp", resource},
-			{"another resource", []string{"scope", "-", "resource", issuer + "/admin"}, "admin", issuer + "/admin"},
-			{"unknown scopes are dropped", []string{"scope", "openid mcp x"}, "mcp", resource},
-			{"an optional scope", []string{"scope", "mcp bugs:write"}, "mcp bugs:write", resource},
-		} {
-			d := s.startDevice(id, c.pairs...)
-			s.browser().deviceConsent(d).decide("allow")
-			a := s.issued(polling(d))
-			claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
-			if err != nil || a.text("scope") != c.scope || claims.Audience != c.audience {
-				t.Errorf("%s: scope %q for %q, %v", c.rule, a.text("scope"), claims.Audience, err)
-			}
-		}
 	})
 }
 
@@ -281,93 +93,6 @@ func TestPollsThatAreRefused(t *testing.T) {
 	})
 }
 
-func TestDeviceGrantThatIsOff(t *testing.T) {
-	for rule, off := range map[string]func(*authserver.Config){
-		"by default":               func(*authserver.Config) {},
-		"where nobody can sign in": func(c *authserver.Config) { withDevices(c); c.SignIn = false },
-	} {
-		t.Run(rule, func(t *testing.T) {
-			s := newSite(t, off)
-			for _, path := range authserver.DevicePaths() {
-				if _, ok := s.Endpoint(path); ok {
-					t.Errorf("%s is there", path)
-				}
-			}
-			s.token(polling(waiting{"tv", "x", ""})).refused(t, 400, "unsupported_grant_type")
-			s.program(request(http.MethodPost, "/register", `{"grant_types":["`+deviceGrant+`"]}`)).refused(t, 400, "invalid_client_metadata")
-			a := s.program(request(http.MethodPost, "/register", vsCodeBody))
-			if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 2 {
-				t.Errorf("VS Code is registered with %v", a.fields)
-			}
-		})
-	}
-}
-
-func TestRegistrationForTheDeviceGrant(t *testing.T) {
-	s := newSite(t, withDevices)
-	a := s.program(request(http.MethodPost, "/register", vsCodeBody))
-	if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 3 {
-		t.Errorf("VS Code is registered with %v", a.fields)
-	}
-	if s.askDevice(a.text("client_id")).StatusCode != http.StatusOK {
-		t.Error("VS Code cannot use the device grant")
-	}
-	// A change of the registration keeps the grant.
-	change := request(http.MethodPut, "/register/"+a.text("client_id"), `{"client_id":"`+a.text("client_id")+`",`+vsCodeBody[1:])
-	change.Header.Set("Authorization", "Bearer "+a.text("registration_access_token"))
-	changed := s.program(change)
-	if grants, _ := changed.fields["grant_types"].([]any); changed.StatusCode != http.StatusOK || len(grants) != 3 {
-		t.Errorf("after a change VS Code is registered with %d %v", changed.StatusCode, changed.fields)
-	}
-	// Where redirect URIs decide who may register, a device has none to show.
-	s = newSite(t, withDevices, func(c *authserver.Config) {
-		c.Registration.Hosts = []string{"vscode.dev", "insiders.vscode.dev", "localhost"}
-	})
-	a = s.program(request(http.MethodPost, "/register", vsCodeBody))
-	if grants, _ := a.fields["grant_types"].([]any); a.StatusCode != http.StatusCreated || len(grants) != 2 {
-		t.Errorf("with a list of hosts, VS Code is registered with %v", a.fields)
-	}
-	s.program(request(http.MethodPost, "/register", `{"grant_types":["`+deviceGrant+`"]}`)).refused(t, 400, "invalid_client_metadata")
-}
-
-// However many strangers ask, the store keeps little.
-func TestRequestsOfDevicesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where the requests take no time
-		s := newSite(t, withDevices)
-		id := s.registerDevice()
-		ask := func(peer string) answer {
-			r := request(http.MethodPost, "/device_authorization", url.Values{"client_id": {id}})
-			r.RemoteAddr = peer
-			return s.program(r)
-		}
-		for range 30 {
-			if a := ask("192.0.2.1:1"); a.StatusCode != http.StatusOK {
-				t.Fatalf("got %d", a.StatusCode)
-			}
-		}
-		held := ask("192.0.2.1:2")
-		held.refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
-		if held.Header.Get("Retry-After") == "" || held.Header.Get("Access-Control-Allow-Origin") != "*" {
-			t.Errorf("headers are %v", held.Header)
-		}
-		granted := 30
-		for i := range 1200 {
-			if ask("10.0."+strconv.Itoa(i/250)+"."+strconv.Itoa(i%250)+":1").StatusCode == http.StatusOK {
-				granted++
-			}
-		}
-		if granted < 1000 || granted > 1010 {
-			t.Errorf("%d requests are kept, want about 1000", granted)
-		}
-		// It counts on over a reload of the configuration.
-		cfg := defaultConfig()
-		withDevices(&cfg)
-		cfg.Password, cfg.Log = s.users, nopLog
-		s.open(cfg)
-		ask("203.0.113.9:1").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
-	})
-}
-
 // A client with a metadata document may begin on a device, where no page has
 // fetched its document before, and poll at a node that has never seen it.
 func TestADeviceOfAClientWithADocument(t *testing.T) {
@@ -394,20 +119,6 @@ func TestADeviceOfAClientWithADocument(t *testing.T) {
 		docs.put(t, "https://other.example.net/client.json", map[string]any{"grant_types": []string{deviceGrant}})
 		s.token(polling(waiting{"https://other.example.net/client.json", "junk", ""})).refused(t, 401, "invalid_client")
 	})
-}
-
-func TestMetadataOfTheDeviceGrant(t *testing.T) {
-	s := newSite(t, withDevices)
-	a := s.program(request(http.MethodGet, oauth.WellKnownServer, nil))
-	grants, _ := a.fields["grant_types_supported"].([]any)
-	if a.text("device_authorization_endpoint") != issuer+"/device_authorization" || !slices.Contains(grants, any(deviceGrant)) {
-		t.Errorf("the metadata is %v", a.fields)
-	}
-	a = newSite(t).program(request(http.MethodGet, oauth.WellKnownServer, nil))
-	grants, _ = a.fields["grant_types_supported"].([]any)
-	if _, ok := a.fields["device_authorization_endpoint"]; ok || slices.Contains(grants, any(deviceGrant)) {
-		t.Errorf("the grant is off and published: %v", a.fields)
-	}
 }
 
 // Of devices at once with one code, one gets the tokens.

@@ -83,14 +83,8 @@ func newDocumentSite(t *testing.T, change map[string]any, configure ...func(*aut
 	d := &documents{bodies: map[string]string{}}
 	d.put(t, documentID, change)
 	s := newSite(t)
-	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, nopLog
-	for _, f := range configure {
-		f(&cfg)
-	}
 	s.forget(d)
-	s.open(cfg)
-	return s, d, cfg
+	return s, d, s.reopen(configure...)
 }
 
 func TestAClientWithADocumentGoesTheWholeWay(t *testing.T) {

@@ -99,7 +99,7 @@ func TestChangingTheSecondFactor(t *testing.T) {
 			}
 		}
 		s.counts = limit.NewCounts()
-		s.reopen(nil)
+		s.reopen()
 	}
 	for _, decision := range []string{"enrol", "", "allow"} {
 		if q := p.send("/account/factor", "decision", decision, "code", a.code(0)); q.problem() != "invalid_request" {

@@ -159,22 +159,11 @@ func TestNothingTellsOfASecondFactorBeforeThePassword(t *testing.T) {
 			t.Errorf("%s: %d", user, p.status)
 		}
 		s.counts = limit.NewCounts()
-		s.reopen(nil)
+		s.reopen()
 	}
 	if failures[0] != failures[1] || failures[0] != failures[2] || calls[0] != calls[1] || calls[0] != calls[2] {
 		t.Errorf("the pages say %q after %v calls to the store", failures, calls)
 	}
-}
-
-// reopen reloads the configuration with a change.
-func (s *site) reopen(change func(*authserver.Config)) {
-	s.t.Helper()
-	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, nopLog
-	if change != nil {
-		change(&cfg)
-	}
-	s.open(cfg)
 }
 
 func TestTheSecondFactorCannotBeSkipped(t *testing.T) {

@@ -33,9 +33,7 @@ func TestGuessesOfAClientSecretAreSlowedDown(t *testing.T) {
 		t.Errorf("the client is locked out everywhere: %d", a.StatusCode)
 	}
 	// Guesses count on over a reload of the configuration.
-	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, nopLog
-	s.open(cfg)
+	s.reopen()
 	s.robotFrom(guesser, "robot-secret").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
 }
 

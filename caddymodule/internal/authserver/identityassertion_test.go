@@ -1,17 +1,9 @@
 package authserver_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"io"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -20,158 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login/oidclogin"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
-
-const (
-	idpIssuer = "https://id.example.org"
-	agentID   = "agent"
-	agentPass = "agent-secret"
-)
-
-// idp is the provider of an enterprise that vouches for people and clients.
-type idp struct {
-	t *testing.T
-
-	mu      sync.Mutex
-	key     jose.JSONWebKey // the one that signs
-	public  []jose.JSONWebKey
-	down    bool
-	fetches int // of the keys
-}
-
-func newIDP(t *testing.T) *idp {
-	p := &idp{t: t}
-	p.rotate("1")
-	return p
-}
-
-// rotate makes a key, which is the only one from then on.
-func (p *idp) rotate(id string) {
-	p.t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.key = jose.JSONWebKey{Key: private, KeyID: id, Algorithm: "ES256"}
-	p.public = []jose.JSONWebKey{p.key.Public()}
-}
-
-// RoundTrip implements http.RoundTripper.
-func (p *idp) RoundTrip(r *http.Request) (*http.Response, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.down {
-		return nil, io.ErrUnexpectedEOF
-	}
-	var body any = jose.JSONWebKeySet{Keys: p.public}
-	if r.URL.Path == "/.well-known/openid-configuration" {
-		body = map[string]any{
-			"issuer": idpIssuer, "authorization_endpoint": idpIssuer + "/auth", "token_endpoint": idpIssuer + "/token", "jwks_uri": idpIssuer + "/keys",
-		}
-	} else {
-		p.fetches++
-	}
-	data, err := json.Marshal(body)
-	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
-		Body: io.NopCloser(strings.NewReader(string(data))), Request: r,
-	}, err
-}
-
-func (p *idp) set(change func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	change()
-}
-
-// trust makes a server believe the provider, and adds a client for it.
-func (p *idp) trust(c *authserver.Config) {
-	l := oidclogin.NewAsserting(oidclogin.Config{ID: "acme", Issuer: idpIssuer, ClientID: "mcp", Scopes: []string{"openid"}, Transport: p})
-	c.Redirects = append(c.Redirects, authserver.Redirect{ID: "acme", Label: "Acme", Login: l})
-	c.Asserters = append(c.Asserters, l)
-	c.Clients = append(c.Clients, &client.Client{ID: agentID, Name: "Agent", GrantTypes: []string{oauth.GrantJWTBearer}, Secret: plainSecret(agentPass)})
-}
-
-// claims are those of a good assertion but for the changes; a nil takes the claim
-// away.
-func (p *idp) claims(change map[string]any) map[string]any {
-	now := time.Now()
-	out := map[string]any{
-		"iss": idpIssuer, "sub": "U1", "aud": issuer, "client_id": agentID, "jti": rand.Text(),
-		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "resource": resource, "scope": "mcp bugs:write",
-	}
-	maps.Copy(out, change)
-	maps.DeleteFunc(out, func(_ string, v any) bool { return v == nil })
-	return out
-}
-
-// assertion signs claims as the provider does.
-func (p *idp) assertion(change map[string]any) string {
-	return p.signed(oauth.IdentityAssertionType, nil, p.claims(change))
-}
-
-func (p *idp) signed(typ string, header map[string]any, claims any) string {
-	p.t.Helper()
-	return signedBy(p.t, p.key, typ, header, claims)
-}
-
-func signedBy(t *testing.T, key jose.JSONWebKey, typ string, header map[string]any, claims any) string {
-	t.Helper()
-	options := &jose.SignerOptions{}
-	if typ != "" {
-		options = options.WithType(jose.ContentType(typ))
-	}
-	for name, value := range header {
-		options = options.WithHeader(jose.HeaderKey(name), value)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return compact
-}
-
-// byHand puts an assertion together that no library would sign.
-func byHand(header string, claims any, signature func(input string) []byte) string {
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
-	input := encode([]byte(header)) + "." + encode(payload)
-	return input + "." + encode(signature(input))
-}
-
-// bearing is the token request of the agent with an assertion.
-func bearing(assertion string, pairs ...string) url.Values {
-	return with(url.Values{
-		"grant_type": {oauth.GrantJWTBearer}, "assertion": {assertion}, "client_id": {agentID}, "client_secret": {agentPass},
-	}, pairs...)
-}
 
 func TestAnAssertionOfAProviderYieldsATokenOfItsUser(t *testing.T) {
 	p := newIDP(t)
@@ -281,14 +128,6 @@ func TestForgedAndMisusedAssertions(t *testing.T) {
 	s.issued(bearing(good))
 }
 
-func hmacBy(key []byte) func(string) []byte {
-	return func(input string) []byte {
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(input))
-		return mac.Sum(nil)
-	}
-}
-
 func TestWhatAnAssertionMayLeaveOut(t *testing.T) {
 	p := newIDP(t)
 	s := newSite(t, p.trust)
@@ -345,47 +184,12 @@ func TestARequestMayOnlyNarrowAnAssertion(t *testing.T) {
 	s.issued(bearing(good, "scope", "mcp bugs:write", "resource", resource))
 }
 
-func TestWhichClientsAProviderCanVouchFor(t *testing.T) {
-	p := newIDP(t)
-	s := newSite(t, p.trust)
-	id := s.register()
-	registered := s.program(request(http.MethodPost, "/register",
-		`{"redirect_uris":["`+callback+`"],"token_endpoint_auth_method":"client_secret_basic","grant_types":["authorization_code","`+oauth.GrantJWTBearer+`"]}`))
-	if got := registered.fields["grant_types"]; !slices.Equal(got.([]any), []any{"authorization_code"}) {
-		t.Errorf("a client has registered for %v", got)
-	}
-	confidential, secret := registered.text("client_id"), registered.text("client_secret")
-	for rule, c := range map[string]struct {
-		values url.Values
-		status int
-		code   string
-	}{
-		"no secret":                          {bearing(p.assertion(nil), "client_secret", "-"), 401, "invalid_client"},
-		"a wrong secret":                     {bearing(p.assertion(nil), "client_secret", "wrong"), 401, "invalid_client"},
-		"no client":                          {bearing(p.assertion(nil), "client_id", "-", "client_secret", "-"), 401, "invalid_client"},
-		"nobody":                             {bearing(p.assertion(map[string]any{"client_id": "nobody"}), "client_id", "nobody", "client_secret", "-"), 401, "invalid_client"},
-		"a client for other grants":          {bearing(p.assertion(map[string]any{"client_id": robotID}), "client_id", robotID, "client_secret", "robot-secret"), 400, "unauthorized_client"},
-		"a client that registered":           {bearing(p.assertion(map[string]any{"client_id": id}), "client_id", id, "client_secret", "-"), 400, "unauthorized_client"},
-		"a client that registered, a secret": {bearing(p.assertion(map[string]any{"client_id": confidential}), "client_id", confidential, "client_secret", secret), 400, "unauthorized_client"},
-	} {
-		t.Run(rule, func(t *testing.T) { s.token(c.values).refused(t, c.status, c.code) })
-	}
-	r := request(http.MethodPost, "/token", bearing(p.assertion(nil), "client_id", "-", "client_secret", "-", "scope", "mcp", "resource", resource))
-	r.SetBasicAuth(agentID, agentPass)
-	if a := s.program(r); a.StatusCode != http.StatusOK {
-		t.Errorf("with HTTP Basic: %v", a.fields)
-	}
-}
-
 func TestAnIdentityAssertionIsUsedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newIDP(t)
 		s := newSite(t, p.trust)
-		cfg := defaultConfig()
-		cfg.Password, cfg.Log = s.users, nopLog
-		p.trust(&cfg)
 		other := &site{t: t, store: s.store, users: s.users, counts: limit.NewCounts()}
-		other.open(cfg)
+		other.reopen(p.trust)
 		raw := p.assertion(map[string]any{"jti": "a"})
 		var won atomic.Int32
 		var all sync.WaitGroup
@@ -429,10 +233,7 @@ func TestAllowHoldsForAssertionsAsWell(t *testing.T) {
 	// What was refused has not been used up.
 	refused := p.assertion(nil)
 	s.token(bearing(refused)).refused(t, 400, "invalid_grant")
-	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, nopLog
-	p.trust(&cfg)
-	s.open(cfg)
+	s.reopen(p.trust)
 	s.issued(bearing(refused))
 }
 
@@ -455,27 +256,6 @@ func TestRulesOfScopesHoldForAssertionsAsWell(t *testing.T) {
 	if got := s.issued(bearing(p.assertion(staff), "scope", "mcp admin")).text("scope"); got != "mcp" {
 		t.Errorf("staff that asks for less has %s", got)
 	}
-}
-
-// Registrations for the grant type cannot be made, and one that is there all the
-// same is of no use.
-func TestARegistrationIsNoGroundForAnAssertion(t *testing.T) {
-	p := newIDP(t)
-	s := newSite(t, p.trust)
-	id := s.register()
-	key := "test/client/" + strings.TrimPrefix(id, "mcp_")
-	rec, err := s.store.Inner().Get(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec.Value = []byte(strings.Replace(string(rec.Value), `"authorization_code"`, `"authorization_code","`+oauth.GrantJWTBearer+`"`, 1))
-	if !strings.Contains(string(rec.Value), oauth.GrantJWTBearer) {
-		t.Fatalf("the record is %s", rec.Value)
-	}
-	if err := s.store.Inner().Put(t.Context(), key, rec); err != nil {
-		t.Fatal(err)
-	}
-	s.token(bearing(p.assertion(map[string]any{"client_id": id}), "client_id", id, "client_secret", "-")).refused(t, 400, "unauthorized_client")
 }
 
 func TestNewKeysOfTheProvider(t *testing.T) {
@@ -535,89 +315,6 @@ func TestAStoreFaultUsesNoAssertionUp(t *testing.T) {
 		}
 		s.store.Heal()
 		s.issued(bearing(raw))
-	}
-}
-
-// documented is a site with a provider and a client that nobody has allowed
-// anything.
-func documented(t *testing.T, p *idp, change map[string]any) (*site, *documents) {
-	t.Helper()
-	fields := map[string]any{"grant_types": []string{"authorization_code", oauth.GrantJWTBearer}}
-	maps.Copy(fields, change)
-	s, d, _ := newDocumentSite(t, fields, p.trust)
-	return s, d
-}
-
-func TestAProviderVouchesForAClientWithADocument(t *testing.T) {
-	p := newIDP(t)
-	forDocument := map[string]any{"client_id": documentID}
-	t.Run("without keys", func(t *testing.T) {
-		s, d := documented(t, p, nil)
-		a := s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
-		claims, err := s.verifier.Verify(t.Context(), a.text("access_token"))
-		if err != nil || claims.ClientID != documentID {
-			t.Errorf("the token is for %v, %v", claims, err)
-		}
-		// It is known from then on.
-		d.setDown(true)
-		s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
-	})
-	t.Run("with keys", func(t *testing.T) {
-		key := newKey(t)
-		s, _ := documented(t, p, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": key.set()})
-		form := url.Values{"grant_type": {oauth.GrantJWTBearer}, "assertion": {p.assertion(forDocument)}}
-		s.token(with(maps.Clone(form), "client_id", documentID)).refused(t, 401, "invalid_client")
-		s.token(newKey(t).assert(form, documentID, nil)).refused(t, 401, "invalid_client")
-		s.issued(key.assert(form, documentID, nil))
-	})
-	t.Run("for nothing else", func(t *testing.T) {
-		s, _ := documented(t, p, map[string]any{"grant_types": []string{oauth.GrantJWTBearer}, "redirect_uris": nil})
-		s.issued(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-"))
-		if page := s.browser().get("/authorize?" + authorization(documentID).Encode()); page.status != http.StatusBadRequest {
-			t.Errorf("asking a person: %d", page.status)
-		}
-	})
-	t.Run("that does not want it", func(t *testing.T) {
-		s, _ := documented(t, p, map[string]any{"grant_types": []string{"authorization_code"}})
-		s.token(bearing(p.assertion(forDocument), "client_id", documentID, "client_secret", "-")).refused(t, 400, "unauthorized_client")
-	})
-}
-
-// Whoever has no word of the provider for it does not make the server fetch a
-// document.
-func TestStrangersMakeNobodyFetchDocumentsWithAssertions(t *testing.T) {
-	p, stranger := newIDP(t), newIDP(t)
-	s, d := documented(t, p, nil)
-	asked := func() int {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.asked
-	}
-	for rule, c := range map[string]struct {
-		raw, code string
-	}{
-		"none":                         {"", "invalid_request"},
-		"junk":                         {"junk", "invalid_grant"},
-		"a stranger's":                 {stranger.assertion(map[string]any{"client_id": documentID}), "invalid_grant"},
-		"of another issuer":            {p.assertion(map[string]any{"client_id": documentID, "iss": "https://evil.example"}), "invalid_grant"},
-		"for another server":           {p.assertion(map[string]any{"client_id": documentID, "aud": "https://other.example"}), "invalid_grant"},
-		"for another client":           {p.assertion(nil), "invalid_client"},
-		"for another client, document": {p.assertion(map[string]any{"client_id": documentID + "x"}), "invalid_client"},
-	} {
-		status := 400
-		if c.code == "invalid_client" {
-			status = 401
-		}
-		t.Run(rule, func(t *testing.T) {
-			s.token(bearing(c.raw, "client_id", documentID, "client_secret", "-")).refused(t, status, c.code)
-		})
-	}
-	if n := asked(); n != 0 {
-		t.Errorf("%d documents were fetched", n)
-	}
-	s.issued(bearing(p.assertion(map[string]any{"client_id": documentID}), "client_id", documentID, "client_secret", "-"))
-	if n := asked(); n != 1 {
-		t.Errorf("%d documents were fetched for a good one", n)
 	}
 }
 

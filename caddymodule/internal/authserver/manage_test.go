@@ -226,10 +226,9 @@ func TestClientsThatCannotBeAdded(t *testing.T) {
 func TestTheConfigurationOverrulesWhatWasAdded(t *testing.T) {
 	s := newSite(t)
 	s.add(client.Addition{ID: "ci"})
-	cfg := defaultConfig()
-	cfg.Password, cfg.Log = s.users, nopLog
-	cfg.Clients = append(cfg.Clients, &client.Client{ID: "ci", Name: "CI", GrantTypes: []string{oauth.GrantClientCredentials}, Secret: plainSecret("configured-secret")})
-	s.open(cfg)
+	s.reopen(func(cfg *authserver.Config) {
+		cfg.Clients = append(cfg.Clients, &client.Client{ID: "ci", Name: "CI", GrantTypes: []string{oauth.GrantClientCredentials}, Secret: plainSecret("configured-secret")})
+	})
 	tokens := s.issued(url.Values{"grant_type": {"client_credentials"}}, "ci", "configured-secret")
 	clients, _, err := s.Clients(t.Context(), all)
 	if err != nil {

@@ -317,3 +317,28 @@ func (s *site) issued(values url.Values, auth ...string) answer {
 	}
 	return a
 }
+
+// keys are all keys of the store.
+func (s *site) keys() map[string]bool {
+	s.t.Helper()
+	out := map[string]bool{}
+	for key, err := range s.store.Inner().Keys(s.t.Context(), "") {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		out[key] = true
+	}
+	return out
+}
+
+// reopen reloads the configuration with a change, and returns what it is now.
+func (s *site) reopen(change ...func(*authserver.Config)) authserver.Config {
+	s.t.Helper()
+	cfg := defaultConfig()
+	cfg.Password, cfg.Log = s.users, nopLog
+	for _, f := range change {
+		f(&cfg)
+	}
+	s.open(cfg)
+	return cfg
+}

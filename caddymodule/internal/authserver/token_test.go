@@ -337,10 +337,7 @@ func TestAClientWithoutASecretNeverActsForItself(t *testing.T) {
 func TestScopesThatAClientHasLostAreNotIssuedAgain(t *testing.T) {
 	s := newSite(t)
 	web := &client.Client{ID: "app", Name: "App", RedirectURIs: []string{callback}, GrantTypes: []string{oauth.GrantAuthorizationCode}}
-	cfg := defaultConfig()
-	cfg.Clients = []*client.Client{web}
-	cfg.Password, cfg.Log = s.users, nopLog
-	s.open(cfg)
+	s.reopen(func(cfg *authserver.Config) { cfg.Clients = []*client.Client{web} })
 	a := s.issued(redemption("app", s.browser().code(authorization("app", "scope", "mcp bugs:write"))))
 	web.Scopes = oauth.Scopes{"mcp"}
 	a = s.issued(renewal("app", a.text("refresh_token")))
