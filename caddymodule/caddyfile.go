@@ -41,6 +41,8 @@ func init() {
 //			redirect_uris <uris...>
 //			grant_types   <types...>
 //			scopes        <scopes...>
+//			jwks_uri      <url>
+//			introspect    [<resources...>]
 //		}
 //		authorization_server <issuers...> {
 //			audience <values...>
@@ -52,9 +54,10 @@ func init() {
 //			}
 //		}
 //		registration {
-//			dynamic          on|off|token|<hosts...>
-//			expire_after     <duration>
-//			service_accounts token|open
+//			metadata_documents on|off|<hosts...>
+//			dynamic            on|off|token|<hosts...>
+//			expire_after       <duration>
+//			service_accounts   token|open
 //		}
 //		device_authorization  [on|off]
 //		second_factor         optional|required
@@ -69,9 +72,16 @@ func init() {
 //		resource <path> {
 //			name   <text>
 //			scopes <scopes...>
+//			forward_assertion   …
+//			upstream_credential …
 //		}
 //		scope <name> <sentence> {
-//			optional
+//			tools    <patterns...>
+//			methods  <patterns...>
+//			implies  <scopes...>
+//			optional [on|off]
+//			listed   [on|off]
+//			allow    user|email|domain|group|client <patterns...>
 //		}
 //
 //		# how long
@@ -80,15 +90,26 @@ func init() {
 //		refresh_token_grace    <duration>
 //		session_lifetime       <duration>
 //		code_lifetime          <duration>
+//		signing_key_lifetime   <duration>
+//		stream_keep_alive      <duration>
 //
 //		# how it is run
 //		store         memory
 //		store         file [<path>]
+//		store         redis <url> { … }
 //		forward       <header> <value>
+//		forward_assertion [<header>] {
+//			audience <value>
+//		}
+//		upstream_credential [<header>] <secret>
+//		upstream_credential login <id> [<header>]
 //		rate_limit    login|register|token|mcp <number> <window>
 //		rate_limit    login|register|token|mcp off
 //		cors_origins  <origins...>
 //		allow_origins <origins...>
+//		audit {
+//			tool_calls [on|off]
+//		}
 //		pages         [on|off]
 //		ui {
 //			accent   <colour>

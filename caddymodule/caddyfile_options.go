@@ -12,7 +12,7 @@ func (p *parser) subdirectives() map[string]subdirective {
 	all := map[string]subdirective{}
 	maps.Copy(all, p.accessLines())
 	maps.Copy(all, p.protectionLines())
-	maps.Copy(all, p.lifetimeLines())
+	maps.Copy(all, p.timespanLines())
 	maps.Copy(all, p.operationLines())
 	maps.Copy(all, p.upstreamLines("", &p.options.ForwardAssertion, &p.options.UpstreamCredential))
 	return all
@@ -75,10 +75,10 @@ func (p *parser) protectionLines() map[string]subdirective {
 	}
 }
 
-// lifetimeLines say how long things are good for.
-func (p *parser) lifetimeLines() map[string]subdirective {
+// timespanLines say how long things are good for, or may last.
+func (p *parser) timespanLines() map[string]subdirective {
 	lines := map[string]subdirective{}
-	for _, l := range p.options.lifetimes() {
+	for _, l := range p.options.timespans() {
 		lines[l.name] = subdirective{
 			usage: l.name + " <duration>", example: l.name + " " + l.example, read: p.duration(l.field),
 		}

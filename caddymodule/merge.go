@@ -52,6 +52,7 @@ func (o Options) merge(global Options) Options {
 	o.SessionLifetime = cmp.Or(o.SessionLifetime, global.SessionLifetime, defaultSessionLifetime)
 	o.CodeLifetime = cmp.Or(o.CodeLifetime, global.CodeLifetime, defaultCodeLifetime)
 	o.SigningKeyLifetime = cmp.Or(o.SigningKeyLifetime, global.SigningKeyLifetime, defaultSigningKeyLifetime)
+	o.StreamKeepAlive = cmp.Or(o.StreamKeepAlive, global.StreamKeepAlive)
 	o.DeviceAuthorization = cmp.Or(o.DeviceAuthorization, global.DeviceAuthorization)
 	o.SecondFactor = cmp.Or(o.SecondFactor, global.SecondFactor)
 	o.PKCEPlain = cmp.Or(o.PKCEPlain, global.PKCEPlain)

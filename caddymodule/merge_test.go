@@ -45,8 +45,8 @@ func full(side string) Options {
 		ForwardAssertion: &Assertion{Header: side}, UpstreamCredential: &Credential{Secret: side},
 		CORSOrigins: []string{side}, AllowOrigins: []string{side}, StoreRaw: json.RawMessage(side), LoginsRaw: []json.RawMessage{json.RawMessage(side)}, Allow: &Allow{Users: []string{side}},
 		AccessTokenLifetime: n, RefreshTokenLifetime: n, RefreshTokenGrace: n, SessionLifetime: n, CodeLifetime: n,
-		SigningKeyLifetime: n,
-		PKCEPlain:          new(on), RememberConsent: new(on), DeviceAuthorization: new(on), SecondFactor: "required", AllowQueryToken: new(on), LandingPage: new(on),
+		SigningKeyLifetime: n, StreamKeepAlive: n,
+		PKCEPlain: new(on), RememberConsent: new(on), DeviceAuthorization: new(on), SecondFactor: "required", AllowQueryToken: new(on), LandingPage: new(on),
 		Registration: &Registration{
 			Dynamic: []string{side}, ExpireAfter: n, ServiceAccounts: side,
 			MetadataDocuments: []string{side}, MetadataDocumentsOnLoopback: new(on),

@@ -113,6 +113,11 @@ type Options struct {
 	// per minute, register 20 per hour, mcp without a limit.
 	RateLimits map[string]RateLimit `json:"rate_limits,omitempty"`
 
+	// How long an event stream may be idle before a comment is written into it,
+	// so that nothing on the way takes it for dead. Default: forever; at least
+	// 1s, at most 10m.
+	StreamKeepAlive caddy.Duration `json:"stream_keep_alive,omitempty"`
+
 	// Origins of web pages that may call the MCP endpoints with a token
 	// (CORS), such as http://localhost:6274. Default: none.
 	CORSOrigins []string `json:"cors_origins,omitempty"`

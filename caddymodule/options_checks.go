@@ -203,7 +203,7 @@ func checkScopeName(name string) error {
 }
 
 // check checks the bounds; a value of 0 stands for the default.
-func (l lifetime) check() error {
+func (l timespan) check() error {
 	switch d := time.Duration(*l.field); {
 	case d == 0:
 		return nil
@@ -213,7 +213,7 @@ func (l lifetime) check() error {
 		return fmt.Errorf("%s is shorter than clients can work with. Write at least: %s %s",
 			l.name, l.name, shortDuration(l.atLeast))
 	case l.atMost > 0 && d > l.atMost:
-		return fmt.Errorf("%s is longer than is safe. Write at most: %s %s", l.name, l.name, shortDuration(l.atMost))
+		return fmt.Errorf("%s is too long. Write at most: %s %s", l.name, l.name, shortDuration(l.atMost))
 	}
 	return nil
 }

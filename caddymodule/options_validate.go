@@ -59,7 +59,7 @@ func (o *Options) validate() error {
 	}
 	validateResources(&f, o.Resources)
 	validateScopes(&f, o.Scopes)
-	for _, l := range o.lifetimes() {
+	for _, l := range o.timespans() {
 		f.add(l.name, l.check())
 	}
 	validateForward(&f, o.Forward)
@@ -211,7 +211,7 @@ func (r *Registration) validate(f *faults) {
 	for i, host := range r.Dynamic {
 		f.add(indexed("registration.dynamic", i), checkRegistrationHost(host, len(r.Dynamic) == 1))
 	}
-	expireAfter := lifetime{"expire_after", "30d", &r.ExpireAfter, time.Second, 0}
+	expireAfter := timespan{"expire_after", "30d", &r.ExpireAfter, time.Second, 0}
 	f.add("registration.expire_after", expireAfter.check())
 	switch r.ServiceAccounts {
 	case "", "token", "open":
@@ -247,8 +247,8 @@ func addScopes(f *faults, path string, scopes []string) {
 	}
 }
 
-// lifetime is a field that says how long something is good for.
-type lifetime struct {
+// timespan is a field that says how long.
+type timespan struct {
 	name    string // in JSON and in the Caddyfile
 	example string
 	field   *caddy.Duration
@@ -256,18 +256,19 @@ type lifetime struct {
 	atMost  time.Duration // 0 is no bound
 }
 
-// lifetimes lists the lifetimes with their bounds. The upper ones are RFC 6749
+// timespans lists these fields with their bounds. The upper ones are RFC 6749
 // section 4.1.2 for codes and, for the grace time, how long a stolen refresh
 // token may at most go unnoticed. Clients need some minutes of an access token
 // to be worth its refresh.
-func (o *Options) lifetimes() []lifetime {
-	return []lifetime{
+func (o *Options) timespans() []timespan {
+	return []timespan{
 		{"access_token_lifetime", "1h", &o.AccessTokenLifetime, 5 * time.Minute, 0},
 		{"refresh_token_lifetime", "30d", &o.RefreshTokenLifetime, time.Second, 0},
 		{"refresh_token_grace", "2m", &o.RefreshTokenGrace, time.Second, 10 * time.Minute},
 		{"session_lifetime", "12h", &o.SessionLifetime, time.Second, 0},
 		{"code_lifetime", "60s", &o.CodeLifetime, time.Second, 10 * time.Minute},
 		{"signing_key_lifetime", "90d", &o.SigningKeyLifetime, time.Hour, 0},
+		{"stream_keep_alive", "20s", &o.StreamKeepAlive, time.Second, 10 * time.Minute},
 	}
 }
 

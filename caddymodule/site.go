@@ -160,7 +160,7 @@ func (s *site) makeGate(st *state) {
 		ResourcesOnly: s.handler.ResourcesOnly || len(s.options.Resources) > 0,
 		CORSOrigins:   s.options.CORSOrigins, AllowOrigins: s.options.AllowOrigins,
 		Limit:   s.issuer.Counts.Limit("mcp", s.options.RateLimits["mcp"].Max, time.Duration(s.options.RateLimits["mcp"].Window)),
-		Streams: s.issuer.streams, Sessions: s.issuer.sessions, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
+		Streams: s.issuer.streams, StreamKeepAlive: time.Duration(s.options.StreamKeepAlive), Sessions: s.issuer.sessions, Cookies: authserver.CookieNames, Metrics: s.handler.app.metrics,
 	}
 	if s.takesAPITokens() {
 		cfg.APITokens = s.apiTokens

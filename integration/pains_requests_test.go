@@ -23,6 +23,32 @@ func streamsComeAtOnce(t *testing.T, s *ground) {
 	}
 }
 
+// idleStreamsStayOpen writes comments into a stream of which the upstream says nothing, and none into what it says.
+func idleStreamsStayOpen(t *testing.T, _ *ground) {
+	rec := startRecorder(t)
+	g := startGateway(t, gatewayConfig{site: "mcp_auth " + rec.address + ` {
+		bearer_token ` + groundScript + `
+		stream_keep_alive 1s
+	}`})
+	for protocol, client := range protocolClients(g) {
+		t.Run(protocol, func(t *testing.T) {
+			stream := openStream(t, client, g.origin+"/sse", groundScript)
+			stream.want(endpointEvent)
+			stream.want(":\n")
+			stream.want(":\n")
+			rec.proceed <- struct{}{}
+			next := stream.next()
+			for next == ":\n" {
+				next = stream.next()
+			}
+			if next != "event: message\ndata: {\"n\":2}\n" {
+				t.Errorf("the event after them is %q", next)
+			}
+			stream.cancel()
+		})
+	}
+}
+
 // upstreamKnowsTheCaller tells the upstream who is calling, whatever the caller says about that.
 func upstreamKnowsTheCaller(t *testing.T, s *ground) {
 	gr := s.newGrant(t, nil)

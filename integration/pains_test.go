@@ -28,6 +28,7 @@ func TestPains(t *testing.T) {
 		{"13_scopes_are_narrowed", scopesAreNarrowed},
 		{"14_forwarded_headers_say_nothing", forwardedHeadersSayNothing},
 		{"15_streams_come_at_once", streamsComeAtOnce},
+		{"15_idle_streams_stay_open", idleStreamsStayOpen},
 		{"16_upstream_knows_the_caller", upstreamKnowsTheCaller},
 		{"17_consent_is_bound", consentIsBound},
 		{"18_unused_registrations_lapse", unusedRegistrationsLapse},

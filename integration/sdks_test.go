@@ -32,6 +32,7 @@ func TestSDKs(t *testing.T) {
 		name "Cisco Support"
 		` + userLine + `
 		` + onLoopback + `
+		stream_keep_alive 1s
 		client ` + public + ` {
 			redirect_uris ` + redirectURI + `
 		}

@@ -34,8 +34,9 @@ type Answer struct {
 	streams *Streams
 	claims  *token.Claims // of the caller
 	cancel  context.CancelFunc
-	stream  bool // the answer is an event stream, and registered
-	sse     bool // the request is for one of the HTTP+SSE transport (MCP 2024-11-05)
+	stream  bool       // the answer is an event stream, and registered
+	alive   *keptAlive // the writer of an event stream; nil when none is kept alive
+	sse     bool       // the request is for one of the HTTP+SSE transport (MCP 2024-11-05)
 
 	// Unauthorized is called when the upstream answers 401; nil for nobody.
 	Unauthorized func()
@@ -95,6 +96,9 @@ func (a *Answer) Close() {
 		a.streams.remove(a)
 	}
 	a.cancel()
+	if a.alive != nil {
+		a.alive.close()
+	}
 }
 
 // Unwrap lets http.ResponseController reach the server's writer.
@@ -134,11 +138,25 @@ func (a *Answer) WriteHeader(status int) {
 		return
 	}
 	a.noteSession(status)
-	if status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
+	stream := status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
+	if stream {
 		a.watchStream()
 		a.watchEndpoint()
 	}
 	a.ResponseWriter.WriteHeader(status)
+	if stream {
+		a.keepAlive()
+	}
+}
+
+// keepAlive has comments written into the stream while it is idle. One with an
+// encoding or a length has no room for them.
+func (a *Answer) keepAlive() {
+	every, h := a.gate.cfg.StreamKeepAlive, a.Header()
+	if every > 0 && a.request.Method != http.MethodHead && h.Get("Content-Encoding") == "" && h.Get("Content-Length") == "" {
+		a.alive = keepAlive(a.ResponseWriter, every, a.cancel)
+		a.ResponseWriter = a.alive
+	}
 }
 
 // watchEndpoint has the first event of a stream looked at that may be one of the

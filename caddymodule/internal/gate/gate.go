@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/limit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/mcpsession"
@@ -74,6 +75,10 @@ type Config struct {
 
 	// Streams are the open event streams of the issuer; nil to let them be.
 	Streams *Streams
+
+	// StreamKeepAlive is how long an event stream may be idle before a comment is
+	// written into it; 0 for any time.
+	StreamKeepAlive time.Duration
 
 	// Sessions are the sessions of MCP servers; nil to let everyone use them who
 	// knows their ids.
