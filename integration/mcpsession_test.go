@@ -42,7 +42,7 @@ func wantAlone(t testing.TB, g *gateway, rec *recorder, session, owner string, o
 		for _, method := range []string{"POST", "GET", "DELETE"} {
 			wantNoSession(t, method+" of somebody else", inSession(t, g, method, "/mcp", token, session))
 		}
-		for _, path := range []string{"/messages?sessionId=", "/messages?sessionid=", "/messages/?a=b&session_id=", "/messages?sessionId[]=", "/mcp?session%49d="} {
+		for _, path := range []string{"/messages?sessionId=", "/messages?sessionid=", "/messages/?a=b&session_id=", "/messages?sessionId[]=", "/messages?[sessionId]=", "/messages?[sessionId]x=", "/mcp?session%49d="} {
 			wantNoSession(t, path+" of somebody else", inSession(t, g, "POST", path+session, token, ""))
 		}
 	}

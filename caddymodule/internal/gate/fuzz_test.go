@@ -3,6 +3,7 @@ package gate
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,15 +53,21 @@ func rewriteAll(e *endpointRewriter, stream string, size int) string {
 	return out.String()
 }
 
+// bracketed is a name as qs of Express 4 reads it where it begins with brackets.
+var bracketed = regexp.MustCompile(`^\[([^\[\]]*)\]`)
+
 // Whatever session a server finds in a query is one of those that are checked.
 func FuzzSessionsOf(f *testing.F) {
-	for _, q := range []string{"sessionId=1", "a=b&SESSION_ID=%31;sessionid=2", "session%49d=1", "sessionId[]=1", "sessionId&=&;", "%zz=1&sessionId=%zz"} {
+	for _, q := range []string{"sessionId=1", "a=b&SESSION_ID=%31;sessionid=2", "session%49d=1", "sessionId[]=1", "[sessionId]x=1", "%5Bsession%5FID%5D[0]=1", "sessionId&=&;", "%zz=1&sessionId=%zz"} {
 		f.Add(q)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		found := sessionsOf(raw)
 		values, _ := url.ParseQuery(raw)
 		for name, all := range values {
+			if m := bracketed.FindStringSubmatch(name); m != nil {
+				name = m[1]
+			}
 			if !strings.EqualFold(name, "sessionId") && !strings.EqualFold(name, "session_id") {
 				continue
 			}

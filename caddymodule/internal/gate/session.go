@@ -117,10 +117,12 @@ func unescaped(s string) string {
 }
 
 // isSessionParameter reports whether a server could read a session from a parameter
-// of the name: it is sessionId, sessionid or session_id, and some servers take
-// what stands in brackets behind a name for an index.
+// of the name: it is sessionId, sessionid or session_id. Servers that know lists
+// take what stands in brackets behind a name for an index, and a name that itself
+// is in brackets for one without (qs of Express 4, Rack).
 func isSessionParameter(name string) bool {
-	name, _, _ = strings.Cut(name, "[")
+	name, _, _ = strings.Cut(strings.TrimLeft(name, "[]"), "[")
+	name, _, _ = strings.Cut(name, "]")
 	const want = "sessionid"
 	matched := 0
 	for i := range len(name) {

@@ -145,6 +145,7 @@ func TestTheEndpointEventGivesASession(t *testing.T) {
 		{"as the Python SDK", "/sse", "/messages/?session_id=one", "/messages/?session_id=one", "/messages/?sessionId=one"},
 		{"an absolute address", "/sse", "http://localhost:3000/messages?sessionId=one#x", "/messages?sessionId=one", "/messages?sessionId[]=one"},
 		{"at another path", "/mcp/events", "/messages?a=b&sessionId=o%6Ee", "/messages?sessionId=one", "/messages?a=b;session%49d=one"},
+		{"as Express 4 reads it", "/sse", "/messages?sessionId=one", "/messages?sessionId=one", "/messages?%5BsessionId]=one"},
 		{"as the newer transport has it", "/sse", "/messages?sessionId=one", "/mcp?session.id=one", "/mcp?SESSION-ID[0]=one"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
