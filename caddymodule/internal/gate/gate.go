@@ -137,7 +137,8 @@ type guarded struct {
 	invalid   string   // the challenge for a bad token
 	scope     string   // that challenges name
 	own       policy.Set
-	rules     *policy.Rules // nil where a token is enough
+	rules     *policy.Rules    // nil where a token is enough
+	below     []oauth.Resource // those within its path, with their paths folded
 }
 
 // New returns a gate.
@@ -170,6 +171,9 @@ func newGuarded(r *oauth.Resource, cfg Config) *guarded {
 	for _, other := range cfg.Resources {
 		if other.Group == r.Group {
 			out.audiences = append(out.audiences, other.URL())
+		}
+		if other.Path != r.Path && r.Covers(other.Path) {
+			out.below = append(out.below, oauth.Resource{Path: foldedPath(other.Path)})
 		}
 	}
 	if len(cfg.Issuers) > 0 {
@@ -256,12 +260,30 @@ func (g *Gate) Metadata(w http.ResponseWriter, r *http.Request, path string) boo
 // resource returns what covers a path, or nil.
 func (g *Gate) resource(path string) *guarded {
 	for _, r := range g.resources {
-		if r.Covers(path) {
-			return r
+		if !r.Covers(path) {
+			continue
 		}
+		if r.leadsBelow(path) {
+			break
+		}
+		return r
 	}
 	return g.fallback
 }
+
+// leadsBelow reports whether a path belongs to a resource within this one for those
+// who do not tell cases apart, as the matchers of Caddy and many upstreams.
+func (r *guarded) leadsBelow(path string) bool {
+	if len(r.below) == 0 {
+		return false
+	}
+	path = foldedPath(path)
+	return slices.ContainsFunc(r.below, func(inner oauth.Resource) bool { return inner.Covers(path) })
+}
+
+// foldedPath is the same for all cases of a path. A letter such as U+017F needs both
+// ways to become the s that it is for others.
+func foldedPath(path string) string { return strings.ToLower(strings.ToUpper(path)) }
 
 // normalOrigin is the form in which origins are compared.
 func normalOrigin(origin string) string { return strings.ToLower(strings.TrimSuffix(origin, "/")) }

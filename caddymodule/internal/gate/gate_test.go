@@ -257,6 +257,8 @@ func TestTheLongestResourceDecides(t *testing.T) {
 	}{
 		{"/mcp/admin", admin, true}, {"/mcp/admin/x", admin, true}, {"/mcp/admin", plain, false}, {"/mcp/admin/x", plain, false},
 		{"/mcp/adminx", plain, true}, {"/mcp/adminx", admin, false}, {"/mcp", admin, false},
+		// Others may take these for /mcp/admin.
+		{"/mcp/Admin", plain, false}, {"/mcp/ADMIN/x", plain, false}, {"/mcp/Admin", admin, false}, {"/mcp/Adminx", plain, true},
 	} {
 		if _, refused, _ := d.check(request("POST", c.path, "Authorization", "Bearer "+c.token)); (refused == nil) != c.through {
 			t.Errorf("%s: %v, want through %v", c.path, refused, c.through)

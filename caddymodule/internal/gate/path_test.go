@@ -45,7 +45,7 @@ func TestPathsThatServersReadInDifferentWaysAreAmbiguous(t *testing.T) {
 // ever let through.
 func FuzzPath(f *testing.F) {
 	d := newDoor(f)
-	for _, p := range []string{"/mcp", "/mcp/../sse", "/mcp/admin", "/mcp%2fadmin", "/mcp/./admin", "//mcp", "/MCP", "/mcp;/admin", "/mcp/%61dmin", "/%25", "/mcp/admin%2e"} {
+	for _, p := range []string{"/mcp", "/mcp/../sse", "/mcp/admin", "/mcp%2fadmin", "/mcp/./admin", "//mcp", "/MCP", "/mcp;/admin", "/mcp/%61dmin", "/%25", "/mcp/admin%2e", "/mcp/aDm%69n/x"} {
 		f.Add(p, "POST")
 	}
 	f.Fuzz(func(t *testing.T, raw, method string) {
@@ -73,6 +73,9 @@ func FuzzPath(f *testing.F) {
 		_, refused := d.Check(httptest.NewRecorder(), r, u.Path)
 		if admin && refused != nil {
 			t.Errorf("%q with a token for everything: %v", raw, refused.Reason)
+		}
+		if folded := strings.ToLower(u.Path) + "/"; !admin && strings.HasPrefix(folded, "/mcp/admin/") && refused == nil {
+			t.Errorf("%q is let through as another resource than others take it for", raw)
 		}
 	})
 }
