@@ -102,3 +102,35 @@ func TestNothingIsSmuggled(t *testing.T) {
 		}
 	}
 }
+
+// TestNoTunnelOpens asks for a WebSocket to the MCP server as HTTP/3 does it (RFC 9220), with a good token.
+func TestNoTunnelOpens(t *testing.T) {
+	t.Parallel()
+	rec := startRecorder(t)
+	for name, rules := range map[string]string{"without rules": "", "with rules": toolScopes} {
+		g := startGateway(t, gatewayConfig{site: "mcp_auth " + rec.address + " {\n" + userLine + rules + "\n}"})
+		gr := g.newGrant(t, nil)
+		for _, sent := range []string{"", toolsCall} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, g.origin+"/mcp", strings.NewReader(sent))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Proto = "websocket"
+			req.Header = http.Header{"Authorization": {"Bearer " + gr.access}, "Sec-Websocket-Version": {"13"}}
+			resp, err := g.http3().RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "GET, POST, DELETE" {
+				t.Errorf("%s: %d %v", name, resp.StatusCode, resp.Header)
+			}
+		}
+		wantStatus(t, "a request afterwards", g.call(t, g.client, "/mcp", gr.access), http.StatusOK)
+	}
+	for _, r := range rec.seen() {
+		if r.Method != http.MethodPost {
+			t.Errorf("the upstream sees %s %s %v", r.Method, r.Target, r.Header)
+		}
+	}
+}

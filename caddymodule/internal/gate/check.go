@@ -28,6 +28,7 @@ var (
 	ErrSession  = errors.New("the MCP session is not the caller's")
 	ErrNoPath   = errors.New("no resource is at this path")
 	ErrLimited  = errors.New("too many requests of this user and client")
+	ErrTunnel   = errors.New("nothing looks into a tunnel, and no revocation ends it")
 )
 
 // StaticToken is a bearer token of the configuration. Only its hash is kept.
@@ -108,6 +109,8 @@ func (g *Gate) Check(w http.ResponseWriter, r *http.Request, path string) (Pass,
 func (g *Gate) decide(w http.ResponseWriter, r *http.Request, res *guarded) (Pass, *Refused) {
 	claims, err := g.counted(r, res)
 	switch {
+	case err == nil && r.Method == http.MethodConnect:
+		return Pass{}, g.refuseTunnel(w, r, claims)
 	case err == nil && res.rules != nil && claims != nil:
 		return g.judge(w, r, res, claims)
 	case err == nil:
@@ -266,6 +269,7 @@ type refusalBody struct {
 var (
 	noToken     = refusalBody{"invalid_token", "send a valid bearer token in the Authorization header"}
 	noScope     = refusalBody{"insufficient_scope", "the token has none of the scopes of this server"}
+	noTunnel    = refusalBody{"invalid_request", "use GET, POST or DELETE; this server opens no tunnels"}
 	wrongOrigin = refusalBody{"origin_not_allowed", "pages of this origin may not call this server; see cors_origins"}
 )
 
@@ -296,7 +300,14 @@ func (g *Gate) refuseScope(w http.ResponseWriter, r *http.Request, res *guarded,
 	})
 }
 
-// refuse is the one writer of 401, 403 and 429 answers, and of those to requests
+// refuseTunnel refuses a WebSocket over HTTP/2 or HTTP/3 (RFC 8441, RFC 9220), which the
+// proxy would open. Over HTTP/1.1 it is the header Upgrade that is taken away.
+func (g *Gate) refuseTunnel(w http.ResponseWriter, r *http.Request, claims *token.Claims) *Refused {
+	w.Header().Set("Allow", "GET, POST, DELETE")
+	return g.refuse(w, r, refusal{status: http.StatusMethodNotAllowed, body: noTunnel, reason: ErrTunnel, claims: claims})
+}
+
+// refuse is the one writer of 401, 403, 405 and 429 answers, and of those to requests
 // that cannot be read.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, f refusal) *Refused {
 	if f.challenge != "" {
