@@ -69,13 +69,17 @@ func (k *Keeper) open(key string, rec *record) (login.Tokens, error) {
 	return login.Tokens(t), err
 }
 
-// userLength is the length of what stands for a user in keys.
-const userLength = 16
+// What stands for a user in keys is that of ids of grants: 10 bytes in base32 with
+// the extended hex alphabet (RFC 4648 section 7), in small letters.
+const (
+	userLength   = 16
+	userAlphabet = "0123456789abcdefghijklmnopqrstuv"
+)
 
 // CheckRecord returns an error for stored tokens that this package could not have
 // written at a key, of which name is what follows "delegation/".
 func CheckRecord(name string, value []byte) error {
-	if len(name) != userLength || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz234567") != "" {
+	if len(name) != userLength || strings.Trim(name, userAlphabet) != "" {
 		return errors.New("the key is not that of a provider's tokens")
 	}
 	rec, err := decode(value)

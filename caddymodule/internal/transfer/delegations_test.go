@@ -1,11 +1,13 @@
 package transfer_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/delegation"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -17,7 +19,8 @@ func TestDelegationsAreKnown(t *testing.T) {
 	s := memstore.New(0)
 	defer s.Close()
 	filled(t, s, nil)
-	user := strings.Repeat("a", 16)
+	users := grant.NewService(s, issuer, func(label string) []byte { return []byte(label) }, grant.Config{}, nil)
+	user := users.UserPart("acme:4")
 	keeper := func(s store.Store) *delegation.Keeper {
 		t.Helper()
 		keys, err := token.OpenKeys(t.Context(), s, issuer, token.KeysConfig{})
@@ -38,6 +41,12 @@ func TestDelegationsAreKnown(t *testing.T) {
 	}
 	if got, err := keeper(copied).Token(t.Context(), user, delegation.Source{Lifetime: time.Hour}); got != "at" || err != nil {
 		t.Errorf("after the move: %q, %v", got, err)
+	}
+	for i := range 100 { // each character of the alphabet turns up
+		name := users.UserPart(fmt.Sprint("acme:", i))
+		if err := delegation.CheckRecord(name, []byte(`{"v":1,"tokens":{"sealed":1}}`)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
 	}
 	changed(t, s, issuer+"delegation/"+user, `{"v":2}`)
 	put(t, s, issuer+"delegation/"+strings.Repeat("b", 16), `{"v":1,"tokens":"at"}`)
