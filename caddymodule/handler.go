@@ -137,7 +137,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			r.Header[f.Header] = []string{value}
 		}
 	}
-	if err := s.links[passed.Resource].identify(r.Header, passed.Claims, borrowed); err != nil {
+	if err := s.links[passed.Resource].identify(r, passed.Claims, borrowed); err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
 	if err := next.ServeHTTP(answer, r); err != nil {

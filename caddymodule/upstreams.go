@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -156,14 +157,20 @@ func (s *site) signsInAt(login string) bool {
 	})
 }
 
-// identify adds to a request what its upstream is told.
-func (l *upstreamLink) identify(h http.Header, c *token.Claims, borrowed *lent) error {
+// identify adds to a request what its upstream is told. The header becomes one of
+// its own: the web server shows the one that came to its routes for errors, which
+// may lead to other servers when the upstream is down.
+func (l *upstreamLink) identify(r *http.Request, c *token.Claims, borrowed *lent) error {
+	if l.credential == nil && l.assertion == nil {
+		return nil
+	}
+	r.Header = maps.Clone(r.Header)
 	if l.credential != nil {
 		secret := l.credential.Secret
 		if borrowed != nil {
 			secret = borrowed.access
 		}
-		h[l.credential.headerName()] = []string{l.credential.headerValue(secret)}
+		r.Header[l.credential.headerName()] = []string{l.credential.headerValue(secret)}
 	}
 	if l.assertion == nil || c == nil {
 		return nil
@@ -172,7 +179,7 @@ func (l *upstreamLink) identify(h http.Header, c *token.Claims, borrowed *lent) 
 	if err != nil {
 		return err
 	}
-	h[l.assertion.headerName()] = []string{l.assertion.headerValue(raw)}
+	r.Header[l.assertion.headerName()] = []string{l.assertion.headerValue(raw)}
 	return nil
 }
 
