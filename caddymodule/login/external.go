@@ -63,10 +63,11 @@ type Asserter interface {
 type Delegate interface {
 	Redirect
 
-	// Renew returns new tokens for a refresh token, which may be used up by it.
-	// Without a new refresh token the old one goes on being good. The error is
-	// ErrDenied when the provider does not accept it any more.
-	Renew(ctx context.Context, refresh string) (Tokens, error)
+	// Renew returns new tokens for a refresh token of a subject, which may be used
+	// up by it. Without a new refresh token the old one goes on being good. The
+	// error is ErrDenied when the provider does not accept it any more, demands
+	// the person, or gives tokens for somebody else.
+	Renew(ctx context.Context, subject, refresh string) (Tokens, error)
 }
 
 // Tokens are what a provider gives for a person.

@@ -102,7 +102,7 @@ func (s *Server) keepDelegated(ctx context.Context, user login.Identity) error {
 	if connected {
 		lifetime = s.cfg.RefreshLifetime
 	}
-	return s.cfg.Delegations.Keep(ctx, part, *user.Tokens, lifetime)
+	return s.cfg.Delegations.Keep(ctx, part, user, lifetime)
 }
 
 // endedGrant is called when the access tokens of a grant have been ended. What a

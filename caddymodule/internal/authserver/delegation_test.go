@@ -29,7 +29,7 @@ func (l *lender) Finish(ctx context.Context, a login.Attempt, answer url.Values)
 	return user, err
 }
 
-func (l *lender) Renew(context.Context, string) (login.Tokens, error) {
+func (l *lender) Renew(context.Context, string, string) (login.Tokens, error) {
 	return login.Tokens{Access: "renewed", Expires: time.Now().Add(time.Hour)}, l.renewals
 }
 

@@ -90,9 +90,9 @@ func NewKeeper(s store.Store, prefix string, derive func(label string) []byte) (
 
 // Keep takes the tokens of somebody who has just signed in, in place of those of
 // before. They are kept for a lifetime if they are not used.
-func (k *Keeper) Keep(ctx context.Context, user string, t login.Tokens, lifetime time.Duration) error {
+func (k *Keeper) Keep(ctx context.Context, user string, id login.Identity, lifetime time.Duration) error {
 	key := k.prefix + user
-	value, err := k.encode(key, t)
+	value, err := k.encode(key, tokensOf(id))
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,9 @@ func (k *Keeper) Keep(ctx context.Context, user string, t login.Tokens, lifetime
 
 // Forget drops the tokens of a user.
 func (k *Keeper) Forget(ctx context.Context, user string) error {
+	err := k.store.Delete(ctx, k.prefix+user)
 	k.drop(user)
-	return k.store.Delete(ctx, k.prefix+user)
+	return err
 }
 
 // Shorten keeps the tokens of a user for no longer than a lifetime from now on.
@@ -144,7 +145,7 @@ func (k *Keeper) Doubt(user, access string) {
 }
 
 // doubted reports whether an upstream has refused a token.
-func (k *Keeper) doubted(user string, t login.Tokens) bool {
+func (k *Keeper) doubted(user string, t tokens) bool {
 	refused, ok := k.doubts.Get(user)
 	return ok && refused == t.Access && t.Refresh != ""
 }
@@ -152,8 +153,10 @@ func (k *Keeper) doubted(user string, t login.Tokens) bool {
 // Token returns an access token for a user that is good now. It is ErrNone or
 // ErrUnavailable when there is none.
 func (k *Keeper) Token(ctx context.Context, user string, from Source) (string, error) {
-	if t, ok := k.known.Get(user); ok {
-		return t.(string), nil
+	if found, ok := k.known.Get(user); ok {
+		if t := found.(tokens); t.from(from.Provider) {
+			return t.Access, nil
+		}
 	}
 	if fault, ok := k.faults.Get(user); ok {
 		return "", fault.(error)
@@ -209,33 +212,37 @@ func (k *Keeper) find(ctx context.Context, user string, from Source) (string, er
 
 // remember keeps a token until it has to be renewed, or is to be looked at in the
 // store again.
-func (k *Keeper) remember(user string, t login.Tokens) {
+func (k *Keeper) remember(user string, t tokens) {
 	until := memory
 	if !t.Expires.IsZero() {
 		until = min(until, time.Until(t.Expires)-margin)
 	}
+	t.Refresh = "" // is of use together with the store only
 	if until > 0 {
-		k.known.Set(user, t.Access, until)
+		k.known.Set(user, t, until)
 	}
 }
 
 // try is one look at the store, and one renewal if it is needed.
-func (k *Keeper) try(ctx context.Context, user string, from Source) (login.Tokens, error) {
+func (k *Keeper) try(ctx context.Context, user string, from Source) (tokens, error) {
 	key := k.prefix + user
 	stored, err := k.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
-		return login.Tokens{}, ErrNone
+		return tokens{}, ErrNone
 	}
 	if err != nil {
-		return login.Tokens{}, err
+		return tokens{}, err
 	}
 	rec, err := decode(stored.Value)
 	if err != nil {
-		return login.Tokens{}, err
+		return tokens{}, err
 	}
 	t, err := k.open(key, rec)
 	if err != nil {
 		return t, err
+	}
+	if !t.from(from.Provider) {
+		return t, ErrNone
 	}
 	if fresh(t) && !k.doubted(user, t) {
 		k.prolong(ctx, key, stored, from)
@@ -251,7 +258,7 @@ func (k *Keeper) try(ctx context.Context, user string, from Source) (login.Token
 }
 
 // fresh reports whether a token will still be good when it arrives.
-func fresh(t login.Tokens) bool {
+func fresh(t tokens) bool {
 	return t.Expires.IsZero() || time.Until(t.Expires) > margin
 }
 
@@ -296,7 +303,8 @@ func (k *Keeper) change(ctx context.Context, key string, was *record, fn func(re
 // lets them.
 func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.Time) error {
 	return k.change(ctx, key, was, func(rec *record, _ *store.Record) error {
-		if !until.IsZero() && time.Now().Before(rec.Lease) {
+		// One that ends later was made before the clock was set back.
+		if left := time.Until(rec.Lease); !until.IsZero() && left > 0 && left <= leaseTime {
 			return errLeased
 		}
 		rec.Lease = until
@@ -305,10 +313,10 @@ func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.
 }
 
 // renew gets new tokens from the provider. The caller has the lease.
-func (k *Keeper) renew(ctx context.Context, key string, rec *record, t login.Tokens, from Source) (login.Tokens, error) {
+func (k *Keeper) renew(ctx context.Context, key string, rec *record, t tokens, from Source) (tokens, error) {
 	asking, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	renewed, err := from.Provider.Renew(asking, t.Refresh)
+	renewed, err := from.Provider.Renew(asking, t.Subject, t.Refresh)
 	switch {
 	case errors.Is(err, login.ErrDenied):
 		err := k.change(ctx, key, rec, func(_ *record, r *store.Record) error {
@@ -327,33 +335,33 @@ func (k *Keeper) renew(ctx context.Context, key string, rec *record, t login.Tok
 	if renewed.Refresh == "" {
 		renewed.Refresh = t.Refresh // which goes on being good (RFC 6749 section 6)
 	}
-	value, err := k.encode(key, renewed)
-	if err != nil {
-		return t, err
-	}
-	return renewed, k.save(ctx, key, rec, value, from)
+	t = t.replaced(renewed)
+	return t, k.save(ctx, key, rec, t, from)
 }
 
-// saveTries is how often the store is asked to take renewed tokens. Those of
-// before may be used up, so it matters more than other writes.
-const saveTries = 3
-
-func (k *Keeper) save(ctx context.Context, key string, was *record, value []byte, from Source) error {
+// save takes renewed tokens into the store. Those of before may be used up, so it
+// goes on trying for as long as anybody waits.
+func (k *Keeper) save(ctx context.Context, key string, was *record, t tokens, from Source) error {
+	value, err := k.encode(key, t)
+	if err != nil {
+		return err
+	}
 	renewed, err := decode(value)
 	if err != nil {
 		return err
 	}
-	for i := range saveTries {
-		if i > 0 {
-			time.Sleep(pollTime)
-		}
+	for {
 		err = k.change(ctx, key, was, func(rec *record, r *store.Record) error {
 			*rec, r.Expires = *renewed, time.Now().Add(from.Lifetime)
 			return nil
 		})
 		if err == nil || errors.Is(err, errChanged) || errors.Is(err, ErrNone) {
-			break
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pollTime):
 		}
 	}
-	return err
 }

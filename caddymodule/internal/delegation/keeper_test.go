@@ -39,9 +39,17 @@ type provider struct {
 	fault error
 	takes time.Duration
 	keeps bool // one refresh token is good for ever
+	stamp string
 }
 
-func (p *provider) Renew(ctx context.Context, refresh string) (login.Tokens, error) {
+func (p *provider) Recognizes(id login.Identity) bool {
+	return id.Provider == "acme" && id.Stamp == p.stamp
+}
+
+func (p *provider) Renew(ctx context.Context, subject, refresh string) (login.Tokens, error) {
+	if subject != "acme:42" {
+		return login.Tokens{}, errors.New("these are not the tokens of " + subject)
+	}
 	select {
 	case <-ctx.Done():
 		return login.Tokens{}, fmt.Errorf("%w: %w", login.ErrUnreachable, ctx.Err())
@@ -94,7 +102,13 @@ func (e *env) node() *delegation.Keeper {
 // signIn keeps what the provider has given for alice.
 func (e *env) signIn(k *delegation.Keeper) {
 	e.t.Helper()
-	if err := k.Keep(e.t.Context(), alice, login.Tokens{Access: "at0", Refresh: "rt0", Expires: time.Now().Add(time.Hour)}, 12*time.Hour); err != nil {
+	e.keep(k, login.Tokens{Access: "at0", Refresh: "rt0", Expires: time.Now().Add(time.Hour)}, 12*time.Hour)
+}
+
+func (e *env) keep(k *delegation.Keeper, t login.Tokens, lifetime time.Duration) {
+	e.t.Helper()
+	id := login.Identity{Subject: "acme:42", Provider: "acme", Stamp: e.idp.stamp, Tokens: &t}
+	if err := k.Keep(e.t.Context(), alice, id, lifetime); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -202,9 +216,7 @@ func TestWithoutARefreshTokenTheAccessTokenIsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		k := e.node()
-		if err := k.Keep(t.Context(), alice, login.Tokens{Access: "at0", Expires: time.Now().Add(time.Hour)}, lifetime); err != nil {
-			t.Fatal(err)
-		}
+		e.keep(k, login.Tokens{Access: "at0", Expires: time.Now().Add(time.Hour)}, lifetime)
 		e.want(k, "at first", "at0", nil)
 		k.Doubt(alice, "at0")
 		e.want(k, "when an upstream has refused it", "at0", nil)
@@ -318,9 +330,7 @@ func TestASignInWinsOverARenewal(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { e.want(k, "a request while somebody signs in", "new", nil) })
 			synctest.Wait()
-			if err := k.Keep(t.Context(), alice, login.Tokens{Access: "new", Refresh: "r", Expires: time.Now().Add(time.Hour)}, lifetime); err != nil {
-				t.Fatal(err)
-			}
+			e.keep(k, login.Tokens{Access: "new", Refresh: "r", Expires: time.Now().Add(time.Hour)}, lifetime)
 			wg.Wait()
 			e.want(k, "later", "new", nil)
 		}
@@ -343,6 +353,68 @@ func TestFaultsOfTheStoreAreNoEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A store that comes back before all who wait have given up loses no refresh token:
+// the one of before is used up.
+func TestRenewedTokensOutlastAFaultOfTheStore(t *testing.T) {
+	for _, when := range []storetest.Moment{storetest.Before, storetest.During, storetest.After} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newEnv(t)
+			e.idp.takes = time.Second
+			k := e.node()
+			e.signIn(k)
+			time.Sleep(time.Hour)
+			var wg sync.WaitGroup
+			wg.Go(func() { e.want(k, "whoever waits", "at1", nil) })
+			synctest.Wait()
+			e.store.FailMethods(when, storetest.Update)
+			time.Sleep(8 * time.Second)
+			e.store.Heal()
+			wg.Wait()
+			time.Sleep(time.Hour)
+			e.want(k, "an hour later", "at2", nil)
+		})
+	}
+}
+
+// Tokens go neither to upstreams nor to a provider when the login is another
+// provider's by now, whoever has the same subject there.
+func TestTokensOfAnotherProviderAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		e.want(k, "from the provider of the sign-in", "at0", nil)
+		e.idp.stamp = "other"
+		e.want(k, "from another provider", "", delegation.ErrNone)
+		e.want(e.node(), "on another node", "", delegation.ErrNone)
+		time.Sleep(time.Hour)
+		e.want(k, "when they have to be renewed", "", delegation.ErrNone)
+		if e.idp.count != 0 {
+			t.Error("the refresh token has gone to another provider")
+		}
+		e.signIn(k)
+		e.want(k, "after a sign-in at the other provider", "at0", nil)
+	})
+}
+
+func TestAClockThatIsSetBackHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		key := "test/delegation/" + alice
+		if err := e.store.Update(t.Context(), key, func(r store.Record) (store.Record, error) {
+			lease := time.Now().Add(time.Hour).Format(time.RFC3339)
+			r.Value = []byte(strings.TrimSuffix(string(r.Value), "}") + `,"lease":"` + lease + `"}`)
+			return r, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		e.want(k, "with a lease from before", "at1", nil)
+	})
 }
 
 func TestTokensAreSealed(t *testing.T) {

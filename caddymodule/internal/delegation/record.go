@@ -26,11 +26,32 @@ type record struct {
 	Lease time.Time `json:"lease,omitzero"`
 }
 
-// tokens is what is sealed.
+// tokens is what is sealed. Whose they are is kept as the provider told it at the
+// sign-in: a login that is another provider's by now gets none of them.
 type tokens struct {
 	Access  string    `json:"access"`
 	Refresh string    `json:"refresh,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
+
+	Subject  string `json:"sub"`
+	Provider string `json:"idp"`
+	Stamp    string `json:"stamp"`
+}
+
+// tokensOf are those that came with an identity.
+func tokensOf(id login.Identity) tokens {
+	return tokens{Subject: id.Subject, Provider: id.Provider, Stamp: id.Stamp}.replaced(*id.Tokens)
+}
+
+// replaced are new tokens of the same person.
+func (t tokens) replaced(by login.Tokens) tokens {
+	t.Access, t.Refresh, t.Expires = by.Access, by.Refresh, by.Expires
+	return t
+}
+
+// from reports whether a provider is the one that gave the tokens.
+func (t tokens) from(p login.Delegate) bool {
+	return p.Recognizes(login.Identity{Subject: t.Subject, Provider: t.Provider, Stamp: t.Stamp})
 }
 
 func decode(value []byte) (*record, error) {
@@ -44,8 +65,8 @@ func decode(value []byte) (*record, error) {
 	return rec, nil
 }
 
-func (k *Keeper) encode(key string, t login.Tokens) ([]byte, error) {
-	plain, err := json.Marshal(tokens(t))
+func (k *Keeper) encode(key string, t tokens) ([]byte, error) {
+	plain, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
 	}
@@ -56,17 +77,17 @@ func (k *Keeper) encode(key string, t login.Tokens) ([]byte, error) {
 	return json.Marshal(record{Version: RecordVersion, Tokens: sealed})
 }
 
-func (k *Keeper) open(key string, rec *record) (login.Tokens, error) {
+func (k *Keeper) open(key string, rec *record) (tokens, error) {
 	if !seal.Sealed(rec.Tokens) {
-		return login.Tokens{}, errors.New("the stored tokens of a provider are not sealed")
+		return tokens{}, errors.New("the stored tokens of a provider are not sealed")
 	}
 	plain, _, err := k.box.Open(key, rec.Tokens)
 	if err != nil {
-		return login.Tokens{}, fmt.Errorf("the stored tokens of a provider cannot be opened: %w", err)
+		return tokens{}, fmt.Errorf("the stored tokens of a provider cannot be opened: %w", err)
 	}
 	var t tokens
 	err = json.Unmarshal(plain, &t)
-	return login.Tokens(t), err
+	return t, err
 }
 
 // What stands for a user in keys is that of ids of grants: 10 bytes in base32 with

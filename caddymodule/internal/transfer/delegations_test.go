@@ -14,6 +14,11 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/memstore"
 )
 
+// anyProvider has given all tokens.
+type anyProvider struct{ login.Delegate }
+
+func (anyProvider) Recognizes(login.Identity) bool { return true }
+
 // The tokens of login providers move with the rest, sealed, and damage is found.
 func TestDelegationsAreKnown(t *testing.T) {
 	s := memstore.New(0)
@@ -29,7 +34,8 @@ func TestDelegationsAreKnown(t *testing.T) {
 		must(t, err)
 		return k
 	}
-	must(t, keeper(s).Keep(t.Context(), user, login.Tokens{Access: "at", Refresh: "rt"}, time.Hour))
+	id := login.Identity{Subject: "acme:4", Provider: "acme", Tokens: &login.Tokens{Access: "at", Refresh: "rt"}}
+	must(t, keeper(s).Keep(t.Context(), user, id, time.Hour))
 	report, err := checker.Check(t.Context(), s)
 	if err != nil || len(report.Findings) != 0 || report.Delegations != 1 || report.Unknown != 0 {
 		t.Errorf("%+v, %v", report, err)
@@ -39,7 +45,7 @@ func TestDelegationsAreKnown(t *testing.T) {
 	if got, err := importInto(t, copied, export(t, s), false); err != nil || got.Delegations != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := keeper(copied).Token(t.Context(), user, delegation.Source{Lifetime: time.Hour}); got != "at" || err != nil {
+	if got, err := keeper(copied).Token(t.Context(), user, delegation.Source{Provider: anyProvider{}, Lifetime: time.Hour}); got != "at" || err != nil {
 		t.Errorf("after the move: %q, %v", got, err)
 	}
 	for i := range 100 { // each character of the alphabet turns up

@@ -36,19 +36,28 @@ func (p *Provider) prompt(requested string) string {
 	return strings.Join(out, " ")
 }
 
+// refusals are the errors of the token endpoint after which only the person can
+// get further tokens. The others than invalid_grant are those of authorization
+// responses (OpenID Connect Core section 3.1.2.6): some providers answer a refresh
+// with them when their rules have changed, and go on doing so.
+var refusals = []string{"invalid_grant", "interaction_required", "login_required", "consent_required", "account_selection_required"}
+
 // Renew implements login.Delegate (OpenID Connect Core section 12).
-func (p *Provider) Renew(ctx context.Context, refresh string) (login.Tokens, error) {
+func (p *Provider) Renew(ctx context.Context, subject, refresh string) (login.Tokens, error) {
 	ctx = oidc.ClientContext(ctx, p.client)
 	m, err := p.discover(ctx)
 	if err != nil {
 		return login.Tokens{}, err
 	}
 	renewed, err := m.oauth.TokenSource(ctx, &oauth2.Token{RefreshToken: refresh}).Token()
-	if refusal, ok := errors.AsType[*oauth2.RetrieveError](err); ok && refusal.ErrorCode == "invalid_grant" {
-		return login.Tokens{}, fmt.Errorf("%w: the provider does not accept the refresh token", login.ErrDenied)
+	if refusal, ok := errors.AsType[*oauth2.RetrieveError](err); ok && slices.Contains(refusals, refusal.ErrorCode) {
+		return login.Tokens{}, fmt.Errorf("%w: the provider does not accept the refresh token: %s", login.ErrDenied, refusal.ErrorCode)
 	}
 	if err != nil {
 		return login.Tokens{}, exchangeError(err)
+	}
+	if raw, ok := renewed.Extra("id_token").(string); ok && !p.isAbout(ctx, m, raw, subject) {
+		return login.Tokens{}, fmt.Errorf("%w: the provider gives tokens for somebody else", login.ErrDenied)
 	}
 	t, err := usable(renewed)
 	if err != nil {
@@ -58,6 +67,17 @@ func (p *Provider) Renew(ctx context.Context, refresh string) (login.Tokens, err
 		t.Refresh = "" // the library fills it in
 	}
 	return *t, nil
+}
+
+// isAbout checks the ID token that may come with renewed tokens: it has to be of the
+// same iss, sub and aud as that of the sign-in (OpenID Connect Core section 12.2).
+// TLS stands for its signature (section 3.1.3.7, number 6), as the refresh token is
+// used up by now, and keys that cannot be fetched must not lose the next one.
+func (p *Provider) isAbout(ctx context.Context, m *metadata, raw, subject string) bool {
+	config := p.verification()
+	config.InsecureSkipSignatureCheck, config.SkipExpiryCheck = true, true
+	idToken, err := m.provider.Verifier(config).Verify(ctx, raw)
+	return err == nil && p.cfg.ID+":"+idToken.Subject == subject
 }
 
 // usable returns tokens that can be sent in a header and that work there by

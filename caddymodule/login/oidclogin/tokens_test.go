@@ -66,6 +66,8 @@ func TestRenew(t *testing.T) {
 		{"no other refresh token", `{"access_token":"at2","token_type":"Bearer"}`, 200, login.Tokens{Access: "at2"}, nil},
 		{"the same refresh token", `{"access_token":"at2","refresh_token":"rt1","token_type":"Bearer"}`, 200, login.Tokens{Access: "at2"}, nil},
 		{"the refresh token is not accepted", `{"error":"invalid_grant"}`, 400, login.Tokens{}, login.ErrDenied},
+		{"the person has to be there", `{"error":"interaction_required"}`, 400, login.Tokens{}, login.ErrDenied},
+		{"the person has to agree again", `{"error":"consent_required"}`, 400, login.Tokens{}, login.ErrDenied},
 		{"our own secret is wrong", `{"error":"invalid_client"}`, 401, login.Tokens{}, nil},
 		{"the provider is overloaded", `{}`, 429, login.Tokens{}, login.ErrUnreachable},
 		{"the provider is down", `{}`, 503, login.Tokens{}, login.ErrUnreachable},
@@ -83,7 +85,7 @@ func TestRenew(t *testing.T) {
 				reply(tt.status, tt.answer)(w, r)
 			}
 		})
-		got, err := f.delegate().Renew(t.Context(), "rt1")
+		got, err := f.delegate().Renew(t.Context(), "acme:248289761001", "rt1")
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.rule, diff)
 		}
@@ -103,8 +105,34 @@ func TestRenew(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if _, err := l.Renew(t.Context(), "rt1"); !errors.Is(err, login.ErrUnreachable) {
+	if _, err := l.Renew(t.Context(), "acme:248289761001", "rt1"); !errors.Is(err, login.ErrUnreachable) {
 		t.Errorf("a provider that is gone: %v", err)
+	}
+}
+
+// Renewed tokens are those of the person who has signed in (OpenID Connect Core
+// section 12.2).
+func TestRenewedTokensAreOfTheSamePerson(t *testing.T) {
+	for _, tt := range []struct {
+		rule   string
+		change func(*fake)
+		good   bool
+	}{
+		{"the same person", func(*fake) {}, true},
+		{"without a nonce, and some time ago", func(f *fake) { f.claims["nonce"], f.claims["exp"] = nil, 1 }, true},
+		{"keys that are not published any more", func(f *fake) { f.keys = nil }, true},
+		{"another person", func(f *fake) { f.claims["sub"] = "248289761002" }, false},
+		{"nobody", func(f *fake) { f.claims["sub"] = nil }, false},
+		{"another issuer", func(f *fake) { f.claims["iss"] = "https://other.example" }, false},
+		{"another client", func(f *fake) { f.claims["aud"] = "other" }, false},
+		{"no JWT", func(f *fake) { f.raw = "x" }, false},
+	} {
+		f := newFake(t)
+		f.set(tt.change)
+		got, err := f.delegate().Renew(t.Context(), "acme:248289761001", "rt1")
+		if tt.good != (err == nil && got.Access == "at") || !tt.good && !errors.Is(err, login.ErrDenied) {
+			t.Errorf("%s: %+v, %v", tt.rule, got, err)
+		}
 	}
 }
 
