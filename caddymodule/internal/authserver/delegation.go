@@ -34,6 +34,11 @@ func (s *Server) Lend(ctx context.Context, loginID string, c *token.Claims) (str
 	if provider == nil || s.cfg.Delegations == nil || c.Issuer != s.cfg.Issuer || !strings.HasPrefix(c.Subject, loginID+":") {
 		return "", ErrOtherSignIn
 	}
+	if _, ok := grant.UserOf(c.GrantID); !ok {
+		// A provider has vouched for the user, who may have been here as well, but
+		// has never agreed that this client does anything at the upstream.
+		return "", ErrOtherSignIn
+	}
 	access, err := s.cfg.Delegations.Token(ctx, s.grants.UserPart(c.Subject), delegation.Source{Provider: provider, Lifetime: s.cfg.RefreshLifetime})
 	switch {
 	case errors.Is(err, delegation.ErrNone):
@@ -62,18 +67,17 @@ func (s *Server) delegate(loginID string) login.Delegate {
 // would not do, since a session would stand for a sign-in. The sessions go first: a
 // client that finds its grant ended asks at once.
 func (s *Server) requireSignIn(ctx context.Context, c *token.Claims) error {
-	_, err := s.grants.Find(ctx, c.GrantID)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrOtherSignIn // a provider has vouched for the user, who was never here
-	}
-	if err == nil {
-		_, err = s.sessions.endAll(ctx, c.Subject, "")
-	}
-	if err == nil {
-		_, err = s.grants.RevokeFor(ctx, c.Subject, c.GrantID)
-	}
-	if err != nil {
+	if _, err := s.sessions.endAll(ctx, c.Subject, ""); err != nil {
 		return err
+	}
+	g, err := s.grants.RevokeFor(ctx, c.Subject, c.GrantID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return ErrSignInAgain // its last token outlives it
+	case err != nil:
+		return err
+	case !g.Revoked.IsZero():
+		return ErrSignInAgain // by another request of the client
 	}
 	s.cfg.Metrics.Revoked(metrics.ByProvider, 1)
 	s.cfg.Audit.Write(ctx, audit.Event{

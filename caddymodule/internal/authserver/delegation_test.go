@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,8 @@ func TestTokensOfTheProviderAreLent(t *testing.T) {
 	vouched := *claims
 	vouched.Subject, vouched.GrantID = "acme:43", "RANDOM"
 	c.wantLent("somebody whom the provider has vouched for and who was never here", &vouched, "", authserver.ErrOtherSignIn)
+	vouched.Subject = claims.Subject
+	c.wantLent("a program whose user the provider has vouched for and who was here as well", &vouched, "", authserver.ErrOtherSignIn)
 	foreign := *claims
 	foreign.Issuer = "https://other.example"
 	c.wantLent("somebody of another issuer", &foreign, "", authserver.ErrOtherSignIn)
@@ -125,7 +128,11 @@ func TestAnEndOfTheProvidersTokensLeadsToASignInThere(t *testing.T) {
 		l.renewals = login.ErrDenied
 		before := metricstest.Read(t, c.metrics)
 		c.events()
-		c.wantLent("when the provider has ended it", claims, "", authserver.ErrSignInAgain)
+		var calls sync.WaitGroup
+		for range 5 {
+			calls.Go(func() { c.wantLent("when the provider has ended it", claims, "", authserver.ErrSignInAgain) })
+		}
+		calls.Wait()
 		if n := metricstest.Read(t, c.metrics)["revocations_total by=provider"] - before["revocations_total by=provider"]; n != 1 {
 			t.Errorf("%v grants count as ended by the provider", n)
 		}
@@ -140,6 +147,24 @@ func TestAnEndOfTheProvidersTokensLeadsToASignInThere(t *testing.T) {
 		c.connect(b, id)
 		c.wantLent("the other app", others, "lent", nil)
 	})
+}
+
+// A token may outlive the record of its grant, and a 403 would leave its client
+// there.
+func TestATokenWithoutAGrantLeadsToASignIn(t *testing.T) {
+	c, _ := newLending(t)
+	claims := c.claims(c.connect(c.browser(), c.register()).text("access_token"))
+	for _, prefix := range []string{"test/grant/", "test/delegation/"} {
+		for key, err := range c.store.Keys(t.Context(), prefix) {
+			if err == nil {
+				err = c.store.Delete(t.Context(), key)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.wantLent("without a grant", claims, "", authserver.ErrSignInAgain)
 }
 
 func TestTokensOfTheProviderEndWithWhatNeedsThem(t *testing.T) {

@@ -20,22 +20,27 @@ func (s *Service) Revoke(ctx context.Context, id string) error {
 	return err
 }
 
-// RevokeFor ends a grant of a user and returns it as it was before. Without such
-// a grant of the user it is store.ErrNotFound.
+// RevokeFor ends a grant of a user and returns it as it was before, so that of
+// several calls at once one sees it active. Without such a grant of the user it is
+// store.ErrNotFound.
 func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, error) {
 	key, ok := s.keyOf(id)
 	if !ok {
 		return nil, store.ErrNotFound
 	}
-	g, err := s.get(ctx, key)
-	if err != nil {
-		return nil, err
+	var before *Grant
+	_, err := s.revoke(ctx, key, func(g *Grant) bool {
+		if g.User.Subject != subject {
+			return false
+		}
+		copied := *g
+		before = &copied
+		return true
+	})
+	if err == nil && before == nil {
+		err = store.ErrNotFound
 	}
-	if g.User.Subject != subject {
-		return nil, store.ErrNotFound
-	}
-	_, err = s.revoke(ctx, key, func(g *Grant) bool { return g.User.Subject == subject })
-	return g, err
+	return before, err
 }
 
 // RevokeAllFor ends the active grants of a user that which picks, and returns how
