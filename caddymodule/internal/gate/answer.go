@@ -138,7 +138,7 @@ func (a *Answer) WriteHeader(status int) {
 		return
 	}
 	a.noteSession(status)
-	stream := status == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
+	stream := status == http.StatusOK && isEventStream(h)
 	if stream {
 		a.watchStream()
 		a.watchEndpoint()
@@ -212,13 +212,17 @@ func (a *Answer) replace(body refusalBody) {
 	respond.JSON(a.ResponseWriter, http.StatusBadGateway, body)
 }
 
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
+
 // chooseFilter finds out whether the answer can have a list of tools in it. It
 // reports false for one that cannot be looked into.
 func (a *Answer) chooseFilter() bool {
 	h := a.Header()
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	switch {
-	case strings.EqualFold(strings.TrimSpace(kind), "text/event-stream"):
+	case isEventStream(h):
 		a.filter = policy.NewEventFilter(a.lists.shows)
 	case a.lists.asked:
 		a.filter = policy.NewFilter(a.lists.shows)

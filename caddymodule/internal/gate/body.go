@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
@@ -56,6 +57,10 @@ func readMessages(w http.ResponseWriter, r *http.Request) ([]policy.Message, *bo
 	return messages, nil
 }
 
+// ofBodies are the headers that say something of a body. Servers that turn names
+// into variables take other spellings for them as well.
+var ofBodies = []string{policy.HeaderMethod, policy.HeaderName, "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding"}
+
 // checkForm refuses requests that say of their body, or beside it, what others
 // could understand differently.
 func checkForm(r *http.Request) *bodyFault {
@@ -63,7 +68,7 @@ func checkForm(r *http.Request) *bodyFault {
 		if !strings.ContainsAny(name, "_.") {
 			continue
 		}
-		if n := normalName(name); n == policy.HeaderMethod || n == policy.HeaderName {
+		if n := normalName(name); slices.Contains(ofBodies, n) {
 			return unread(http.StatusBadRequest, "the header "+n+" is spelled in another way")
 		}
 	}

@@ -89,7 +89,7 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request, res *guarded, claim
 	prepareForRules(r)
 	lists := &listing{shows: func(tool string) bool { return res.rules.Shows(tool, held, gainable) }}
 	for _, c := range d.Calls {
-		lists.asked = lists.asked || c.Method == policy.MethodList
+		lists.asked = lists.asked || strings.EqualFold(c.Method, policy.MethodList)
 	}
 	return Pass{Claims: claims, Resource: res.Resource, Calls: d.Calls, lists: lists}, nil
 }

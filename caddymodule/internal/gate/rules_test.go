@@ -142,6 +142,8 @@ func TestARequestThatCanBeReadInTwoWaysIsRefused(t *testing.T) {
 		{"and of the revision that has them", rpc("/mcp", token, good, "Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name", "create_case"), 400, -32020},
 		{"a header with an underscore", rpc("/mcp", token, good, "Mcp_method", "tools/call"), 400, -32600},
 		{"a header with a dot", rpc("/mcp", token, good, "Mcp.name", "get_bug"), 400, -32600},
+		{"a type with an underscore", rpc("/mcp", token, good, "Content_type", "application/json; charset=utf-7"), 400, -32600},
+		{"an encoding with an underscore", rpc("/mcp", token, good, "Content_encoding", "deflate"), 400, -32600},
 		{"two methods", rpc("/mcp", token, `{"method":"ping","method":"tools/call","params":{"name":"get_bug"}}`), 400, -32600},
 		{"another case", rpc("/mcp", token, `{"method":"ping","Method":"tools/call","params":{"name":"fire"}}`), 400, -32600},
 		{"no JSON", rpc("/mcp", token, "method=tools/call"), 400, -32600},
@@ -377,6 +379,7 @@ func TestListsHaveWhatTheTokenIsGoodFor(t *testing.T) {
 	}{
 		{name: "JSON", r: rpc("/mcp", token, list), kind: "application/json", sent: toolList, want: toolListLess},
 		{name: "JSON without a type", r: rpc("/mcp", token, list), sent: toolList, want: toolListLess},
+		{name: "JSON for a server that does not tell cases apart", r: rpc("/mcp", token, strings.Replace(list, "tools", "Tools", 1)), kind: "application/json", sent: toolList, want: toolListLess},
 		{name: "a batch", r: rpc("/mcp", token, "["+list+"]"), kind: "application/json", sent: "[" + toolList + "]", want: "[" + toolListLess + "]"},
 		{name: "events", r: rpc("/mcp", token, list), kind: "text/event-stream; charset=utf-8", sent: "data: " + toolList + "\n\n", want: "data: " + toolListLess + "\n\n"},
 		{name: "events in capitals", r: rpc("/mcp", token, list), kind: "Text/Event-Stream", sent: "data: " + toolList + "\n\n", want: "data: " + toolListLess + "\n\n"},

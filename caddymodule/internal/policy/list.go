@@ -213,8 +213,8 @@ func (f *Filter) first(p []byte) int {
 	switch {
 	case p[n] == '{' || p[n] == '[':
 		f.mode, f.member = reading, someMember
-	case f.read:
-		f.mode = broken
+	case f.read, strings.IndexByte("\x00\xfe\xff", p[n]) >= 0:
+		f.mode = broken // or JSON in UTF-16 or UTF-32, which some clients read
 	default:
 		f.mode = opaque
 	}

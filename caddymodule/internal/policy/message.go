@@ -178,6 +178,10 @@ func (s *scanner) params(m *Message) (name found, err error) {
 // those that were there.
 func (s *scanner) members(known []string, seen *int, each func(member string) error) error {
 	return s.object(func(key []byte) error {
+		if string(key) == "__proto__" {
+			// Once it is copied, JavaScript finds the members of it in the object.
+			return invalid("a member is called __proto__")
+		}
 		member := ""
 		for i, name := range known {
 			if string(key) == name {
