@@ -35,7 +35,7 @@ func TestRevokingAGrantEndsItsStreamsOnly(t *testing.T) {
 	streams := gate.NewStreams()
 	g := gate.New(gate.Config{Resources: []*oauth.Resource{{Origin: "https://h.example", Path: "/mcp"}}, Streams: streams})
 	first, finishFirst := streamOf(t, g, "one", "text/event-stream")
-	second, finishSecond := streamOf(t, g, "one", "text/event-stream; charset=utf-8")
+	second, finishSecond := streamOf(t, g, "one", "Text/Event-Stream; charset=utf-8")
 	other, finishOther := streamOf(t, g, "two", "text/event-stream")
 	plain, finishPlain := streamOf(t, g, "one", "application/json")
 	if n, sse := streams.Len(); n != 3 || sse != 0 {
