@@ -35,6 +35,7 @@ func TestCertificateByACME(t *testing.T) {
 	admin %s
 	persist_config off
 	skip_install_trust
+	storage_clean_interval off
 	default_bind 127.0.0.1
 	grace_period 1s
 	http_port %d

@@ -103,7 +103,8 @@ func newGateway(t testing.TB, cfg gatewayConfig) *gateway {
 	return g
 }
 
-// caddyfile is a whole Caddyfile: the site of the test, and what keeps the process to itself.
+// caddyfile is a whole Caddyfile: the site of the test, and what keeps the process to itself. Caddy's cleaning of a new
+// data directory is off, as it takes empty folders away in which the first certificate is about to be put.
 func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	grace := "grace_period 1s"
 	if cfg.patient {
@@ -117,6 +118,7 @@ func (g *gateway) caddyfile(cfg gatewayConfig) string {
 	admin %s
 	persist_config off
 	skip_install_trust
+	storage_clean_interval off
 	auto_https disable_redirects
 	default_bind 127.0.0.1
 	%s
