@@ -25,7 +25,8 @@ says otherwise.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(
-				checkCommand(), tokenCommand(), clientCommand(), grantCommand(), userCommand(), keyCommand(), storeCommand(),
+				checkCommand(), initCommand(), proxyCommand(), tokenCommand(), clientCommand(), grantCommand(), userCommand(),
+				keyCommand(), storeCommand(),
 			)
 			for _, add := range extraCommands {
 				cmd.AddCommand(add())

@@ -120,14 +120,9 @@ func quickstart(ctx context.Context, httpsPort, httpPort int, out io.Writer) err
 
 func newDemo(httpsPort, httpPort int) (*demo, error) {
 	d := &demo{
-		HTTPSPort: httpsPort, HTTPPort: httpPort, Bind: "127.0.0.1",
+		HTTPSPort: httpsPort, HTTPPort: httpPort, Bind: caddymodule.LoopbackAddresses(),
 		StateFile: filepath.Join(caddy.AppDataDir(), "mcp_auth", "quickstart.db"),
 		RootCA:    filepath.Join(caddy.AppDataDir(), "pki", "authorities", "local", "root.crt"),
-	}
-	// Some programs look for localhost at ::1 first.
-	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
-		d.Bind += " [::1]"
-		_ = l.Close()
 	}
 	for flag, port := range map[string]int{"--https-port": httpsPort, "--http-port": httpPort} {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
