@@ -164,7 +164,11 @@ func (s *Server) judge(r *http.Request, user login.Identity, proof factor.Proof,
 		s.auditProof(r, user, string(failed.Failure))
 		return failed, nil
 	}
-	try.Succeeded()
+	if err == nil {
+		try.Succeeded()
+	} else {
+		try.Back()
+	}
 	switch {
 	case errors.Is(err, factor.ErrLocked):
 		s.auditProof(r, user, "the codes of the user are switched off after too many wrong ones")

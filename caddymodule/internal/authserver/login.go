@@ -107,10 +107,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		s.auditLogin(r.Context(), s.userNamed(r.Context(), username), metrics.LocalProvider, "wrong user name or password")
 		return again(pages.Login{Failed: pages.Failed{Failure: pages.WrongCredentials, TriesLeft: try.Left()}})
 	case errors.Is(err, login.ErrBusy):
-		try.Succeeded()
+		try.Back()
 		return again(pages.Login{Failed: pages.Failed{Failure: pages.LoginBusy}})
 	case err != nil:
-		try.Succeeded()
+		try.Back()
 		return err
 	}
 	try.Succeeded()

@@ -217,6 +217,31 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	}
 }
 
+// A few tries in each minute do not keep somebody out who has signed in from the same
+// address before.
+func TestNobodyIsLockedOutAtHome(t *testing.T) {
+	s := newSite(t)
+	home := s.browser()
+	home.peer = "192.0.2.1:1"
+	home.loginPage().signIn("alice", password)
+	stranger := s.browser()
+	f := stranger.loginPage().form("/login")
+	f.values.Set("username", "alice")
+	f.values.Set("password", "wrong")
+	for i := range 11 {
+		stranger.peer = manyPeers(i)
+		if p := stranger.send(request(http.MethodPost, "/login", f.values)); (p.status == http.StatusTooManyRequests) != (i == 10) {
+			t.Errorf("try %d of strangers: status %d", i, p.status)
+		}
+	}
+	again := s.browser()
+	again.peer = "192.0.2.1:2"
+	again.loginPage().signIn("alice", password)
+	if again.cookie("__Host-mcp_session") == "" {
+		t.Error("strangers have locked the user out")
+	}
+}
+
 func manyPeers(i int) string { return fmt.Sprintf("198.51.100.%d:1", i) }
 func manyUsers(i int) string { return fmt.Sprintf("user%d", i) }
 

@@ -97,10 +97,11 @@ func (s *Server) takePasskey(w http.ResponseWriter, r *http.Request) error {
 		s.auditLogin(r.Context(), "", metrics.LocalProvider, "passkey: "+err.Error())
 		return s.askPasskeyAgain(w, r, f.tx, pages.Failed{Failure: pages.WrongPasskey})
 	}
-	try.Succeeded()
 	if err != nil {
+		try.Back()
 		return err
 	}
+	try.Succeeded()
 	return s.admit(w, r, f.tx.resumed(), user)
 }
 

@@ -157,12 +157,12 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, l *Redirect, awa
 	user, err := l.Login.Finish(r.Context(), a, answer)
 	switch {
 	case errors.Is(err, login.ErrCancelled):
-		try.Succeeded()
+		try.Back()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginCancelled)
 		s.auditLogin(r.Context(), "", l.ID, "the person turned back")
 		return s.cancelled(w, r, tx)
 	case errors.Is(err, login.ErrUnreachable):
-		try.Succeeded()
+		try.Back()
 		s.cfg.Metrics.Login(l.ID, metrics.LoginError)
 		s.cfg.Log.Error("a provider cannot be used", zap.String("login", l.ID), zap.Error(err))
 		return s.afterFailure(w, r, tx, pages.Failed{Failure: pages.LoginOutage, Provider: l.Label})

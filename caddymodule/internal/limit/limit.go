@@ -31,7 +31,7 @@ type Counts struct {
 	silent atomic.Int64 // until when the store is not asked, as it did not answer; Unix nanoseconds
 
 	mu     sync.Mutex
-	caches map[string]*bounded.Cache // by the name and the settings of a limit
+	caches map[string]*bounded.Cache // by the name and the settings of a limit, or what else is remembered
 }
 
 // NewCounts returns counts of this process alone.
@@ -82,13 +82,18 @@ func (c *Counts) limit(name string, number int, window time.Duration, shared boo
 		counts: c, shared: shared, name: name, scope: fmt.Sprintf("%s %d %s", name, number, window), max: number, window: window,
 		records: rate.NewLimiter(rate.Limit(entries/window.Seconds()), entries),
 	}
+	l.cache = c.cache(l.scope)
+	return l
+}
+
+// cache returns what is remembered under a name, also by the configuration before.
+func (c *Counts) cache(name string) *bounded.Cache {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.cache = c.caches[l.scope]; l.cache == nil {
-		l.cache = bounded.NewCache(entries)
-		c.caches[l.scope] = l.cache
+	if c.caches[name] == nil {
+		c.caches[name] = bounded.NewCache(entries)
 	}
-	return l
+	return c.caches[name]
 }
 
 // counter is what a node knows of a key. Its zero value is one whose window is

@@ -5,33 +5,47 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/bounded"
 )
 
 // Tries slow down guessing. A try counts against the account and against the
 // peer, whatever other accounts or addresses do. Those who know the secret are not
 // counted.
-type Tries struct{ accounts, peers *Limit }
+//
+// A peer from which somebody has proven to be the account has a count of the account
+// of its own. Otherwise a few tries in each minute, from anywhere, would be enough to
+// keep somebody out for ever.
+type Tries struct {
+	accounts, peers *Limit
+	proven          *bounded.Cache // of accounts with peers
+}
+
+// provenFor is how long a peer is remembered, as far as the memory of the node
+// reaches.
+const provenFor = 30 * 24 * time.Hour
 
 // Tries returns a limit of tries that all nodes enforce together.
 func (c *Counts) Tries(name string, number int, window time.Duration) *Tries {
-	return &Tries{c.Limit(name+" account", number, window), c.Limit(name+" peer", number, window)}
+	return &Tries{c.Limit(name+" account", number, window), c.Limit(name+" peer", number, window), c.cache(name + " proven")}
 }
 
 // NodeTries returns a limit of tries at this node.
 func (c *Counts) NodeTries(name string, number int, window time.Duration) *Tries {
-	return &Tries{c.NodeLimit(name+" account", number, window), c.NodeLimit(name+" peer", number, window)}
+	return &Tries{c.NodeLimit(name+" account", number, window), c.NodeLimit(name+" peer", number, window), c.cache(name + " proven")}
 }
 
 // Try is one try that has been counted.
 type Try struct {
 	tries         *Tries
-	account, peer string
+	account, peer string // the keys that it is counted for
+	pair          string // of both
 }
 
 // Begin counts a try. When there is none left it returns for how long to wait, and
 // nothing is counted.
 func (t *Tries) Begin(ctx context.Context, account, peer string) (*Try, time.Duration) {
-	try := &Try{t, Account(account), Peer(peer)}
+	try := t.try(account, peer)
 	// The peer comes first: one that is held back adds nothing to the accounts.
 	if wait, _ := t.peers.Take(ctx, try.peer); wait > 0 {
 		return nil, wait
@@ -46,11 +60,28 @@ func (t *Tries) Begin(ctx context.Context, account, peer string) (*Try, time.Dur
 // Wait returns for how long the account or the peer is held back. Nothing is
 // counted.
 func (t *Tries) Wait(account, peer string) time.Duration {
-	return max(t.peers.Wait(Peer(peer)), t.accounts.Wait(Account(account)))
+	try := t.try(account, peer)
+	return max(t.peers.Wait(try.peer), t.accounts.Wait(try.account))
 }
 
-// Succeeded gives the try back.
+// try finds out what a try counts for.
+func (t *Tries) try(account, peer string) *Try {
+	try := &Try{tries: t, account: Account(account), peer: Peer(peer)}
+	try.pair = try.account + "\x00" + try.peer
+	if _, ok := t.proven.Get(try.pair); ok {
+		try.account = try.pair
+	}
+	return try
+}
+
+// Succeeded gives the try back, as the account has been proven.
 func (t *Try) Succeeded() {
+	t.tries.proven.Set(t.pair, nil, provenFor)
+	t.Back()
+}
+
+// Back gives the try back, as nothing came of it.
+func (t *Try) Back() {
 	t.tries.peers.Return(t.peer)
 	t.tries.accounts.Return(t.account)
 }

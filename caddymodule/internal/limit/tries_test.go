@@ -72,6 +72,39 @@ func TestTriesThatSucceedAreNotCounted(t *testing.T) {
 	}
 }
 
+// Strangers cannot keep somebody out where he has signed in before.
+func TestAProvenPeerIsNotHeldBackByOthers(t *testing.T) {
+	counts := limit.NewCounts()
+	tries := counts.Tries("login", 3, time.Hour)
+	proven, wait := tries.Begin(t.Context(), "alice", "192.0.2.1")
+	if wait > 0 {
+		t.Fatal(wait)
+	}
+	proven.Succeeded()
+	busy, _ := tries.Begin(t.Context(), "alice", "192.0.2.2")
+	busy.Back()
+	for i := range 3 {
+		if _, wait := tries.Begin(t.Context(), "alice", "192.0.2."+string(rune('3'+i))); wait > 0 {
+			t.Fatalf("try %d: %v", i, wait)
+		}
+	}
+	tries = counts.Tries("login", 3, time.Hour) // after a reload
+	if tries.Wait("alice", "192.0.2.2") == 0 {
+		t.Error("a peer that has proven nothing has tries of its own")
+	}
+	for i := range 3 {
+		if _, wait := tries.Begin(t.Context(), " Alice", "192.0.2.1:99"); wait > 0 {
+			t.Errorf("try %d of the peer that has proven itself: %v", i, wait)
+		}
+	}
+	if tries.Wait("alice", "192.0.2.1") == 0 {
+		t.Error("it has tries without end")
+	}
+	if tries.Wait("bob", "192.0.2.9") > 0 {
+		t.Error("somebody else is held back")
+	}
+}
+
 func TestNodesCountTriesTogether(t *testing.T) {
 	s := newShared(t)
 	one, two := node(s).Tries("login", 4, time.Hour), node(s).Tries("login", 4, time.Hour)
