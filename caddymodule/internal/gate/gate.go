@@ -264,7 +264,7 @@ func (g *Gate) resource(path string) *guarded {
 			continue
 		}
 		if r.leadsBelow(path) {
-			break
+			return nil
 		}
 		return r
 	}
