@@ -1,12 +1,9 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // decided is the first site of a configuration with everything decided that
@@ -102,103 +99,19 @@ func TestTheAuthTypeOfASiteWhoseIssuerIsElsewhere(t *testing.T) {
 
 const oidcLogin = "login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\n"
 
-func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
-	const other = "auth.example.com {\nmcp_auth {\n" + alice + "}\n}\n"
-	at := func(lines string) string {
-		return other + "mcp.example.com {\nmcp_auth {\nissuer https://auth.example.com\n" + lines + "}\n}"
-	}
-	elsewhere := func(line string) string {
-		return "tokens for this site come from https://auth.example.com, so the line '" + line + "' has no effect here. " +
-			"Move it there, or into the global options: mcp_auth { " + line + " … }"
-	}
-	own := func(lines string) string { return "mcp.example.com {\nmcp_auth {\n" + lines + "}\n}" }
-	for name, tt := range map[string]struct{ caddyfile, want string }{
-		"the issuer is nowhere": {
-			own("issuer https://auth.example.com\n"),
-			"nothing in this configuration is at the issuer https://auth.example.com, so nobody can get tokens. " +
-				"Add a site: https://auth.example.com { mcp_auth }",
-		},
-		"the issuer is nowhere, and not needed": {own("issuer https://auth.example.com\nauth_type bearer\n"), ""},
-		"users where nobody signs in":           {at("user bob " + cheapBcrypt + "\n"), elsewhere("user")},
-		"the same users in both sites":          {at(alice), ""},
-		"clients":                               {at(robot), elsewhere("client")},
-		"registration":                          {at("registration {\ndynamic off\n}\n"), elsewhere("registration")},
-		"the lifetime of access tokens":         {at("access_token_lifetime 2h\n"), elsewhere("access_token_lifetime")},
-		"the lifetime of refresh tokens":        {at("refresh_token_lifetime 2h\n"), elsewhere("refresh_token_lifetime")},
-		"the grace time":                        {at("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
-		"the lifetime of sessions":              {at("session_lifetime 1h\n"), elsewhere("session_lifetime")},
-		"the lifetime of codes":                 {at("code_lifetime 10s\n"), elsewhere("code_lifetime")},
-		"the limit of sign-ins":                 {at("rate_limit login 5 1m\n"), elsewhere("rate_limit login")},
-		"the limit of sign-ins, off":            {at("rate_limit login off\n"), elsewhere("rate_limit login")},
-		"the limit of registrations":            {at("rate_limit register 5 1h\n"), elsewhere("rate_limit register")},
-		"the limit of token requests":           {at("rate_limit token 5 1m\n"), elsewhere("rate_limit token")},
-		"the limit of requests":                 {at("rate_limit mcp 5 1m\n"), ""},
-		"plain PKCE":                            {at("pkce_plain\n"), elsewhere("pkce_plain")},
-		"devices":                               {at("device_authorization\n"), elsewhere("device_authorization")},
-		"second factors":                        {at("second_factor required\n"), elsewhere("second_factor")},
-		"second factors of users of a provider": {
-			own("login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\nsecond_factor required\n"),
-			"second_factor required is about local users, and all users of this site sign in elsewhere. " +
-				"Require a second factor there, and take the line away",
-		},
-		"tokens of a login": {own(oidcLogin + "upstream_credential login acme\n"), ""},
-		"tokens of a login at the issuer": {
-			"auth.example.com {\nmcp_auth {\n" + oidcLogin + "}\n}\nmcp.example.com {\nmcp_auth {\nissuer https://auth.example.com\nresource /a {\nupstream_credential login acme\n}\n}\n}", "",
-		},
-		"tokens of a login that is not there": {
-			own(alice + "upstream_credential login acme\n"),
-			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
-		},
-		"tokens of a login that nobody can sign in at": {
-			own(oidcLogin + "auth_type bearer\nresource /a {\nupstream_credential login acme\n}\n"),
-			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
-		},
-		"tokens of a login beside another authorization server": {
-			own("authorization_server https://id.example.com\nupstream_credential login acme\n"),
-			"upstream_credential login acme needs people who sign in here, and with authorization_server they do so elsewhere. Take one of the lines away",
-		},
-		"tokens of a login of nobody": {
-			own(oidcLogin + "dangerously_omit_auth anywhere\nupstream_credential login acme\n"),
-			"upstream_credential login acme needs people who sign in, and with dangerously_omit_auth nobody does. Take one of the lines away",
-		},
-		"second factors of local users": {own(alice + "second_factor required\n"), ""},
-		"a client of the device grant that is off": {
-			own(alice + "client tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"),
-			"the client 'tv' has the grant of devices, which is off. Add the line: device_authorization on",
-		},
-		"a client of the device grant": {
-			own(alice + "device_authorization\nclient tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"), "",
-		},
-		"what is about the site itself":          {at("name X\nbearer_token dev_token_12345\nforward X-A {http.auth.user.id}\nresource /x\nui {\naccent \"#123\"\n}\n"), ""},
-		"two directives of one origin, the same": {"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\n" + alice + "}\n}\n}", ""},
-		"two directives of one origin": {
-			"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\nuser bob " + cheapBcrypt + "\n}\n}\n}",
-			"there are several mcp_auth directives at this origin, and they differ in the line 'user'. " +
-				"Move it into the global options: mcp_auth { user … }",
-		},
-		"another store than that of the issuer": {
-			at("store memory\n"),
-			"tokens for this site come from https://auth.example.com and are kept in its store. " +
-				"Move the line 'store' there, or into the global options: mcp_auth { store … }",
-		},
-		"a scope of a token": {
-			own("bearer_token dev_token_12345 bugs:read\n"),
-			`a bearer_token has the scope 'bugs:read', which no line defines. Add a line with what it allows, for example: scope bugs:read "Search and read"`,
-		},
-		"a scope of a client": {
-			own("scope a \"A\"\nclient robot {\nsecret robot-secret-1234\nscopes a b\n}\n"),
-			`the client robot has the scope 'b', which no line defines. Add a line with what it allows, for example: scope b "Search and read"`,
-		},
-		"a scope of a resource": {
-			own("scope a \"A\"\nresource /mcp {\nscopes mcp\n}\n"),
-			`the resource /mcp has the scope 'mcp', which no line defines. Add a line with what it allows, for example: scope mcp "Search and read"`,
-		},
-		"the scope that is there without a line": {own("bearer_token dev_token_12345 mcp\nresource /mcp {\nscopes mcp\n}\n"), ""},
-		"a client's scope of another site of the issuer": {
-			"{\nmcp_auth {\nissuer https://auth.example.com\n}\n}\nauth.example.com {\nmcp_auth {\nclient robot {\nsecret robot-secret-1234\nscopes bugs\n}\n}\n}\n" +
-				"mcp.example.com {\nmcp_auth {\nscope bugs \"Bugs\"\n}\n}", "",
-		},
-	} {
+// siteOf is the site of a configuration with these lines.
+func siteOf(lines string) string { return "mcp.example.com {\nmcp_auth {\n" + lines + "}\n}" }
+
+// siteElsewhere is a site with these lines, whose tokens come from another site.
+func siteElsewhere(lines string) string {
+	return "auth.example.com {\nmcp_auth {\n" + alice + "}\n}\n" + siteOf("issuer https://auth.example.com\n"+lines)
+}
+
+// checks are configurations and the errors that are wanted of them, "" for none.
+type checks map[string]struct{ caddyfile, want string }
+
+func (cases checks) run(t *testing.T) {
+	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
 			_, err := decided(t, tt.caddyfile)
 			if got := fmt.Sprint(err); tt.want == "" && err != nil || tt.want != "" && got != tt.want {
@@ -206,6 +119,115 @@ func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLinesThatBelongToTheSiteOfTheIssuer(t *testing.T) {
+	elsewhere := func(line string) string {
+		return "tokens for this site come from https://auth.example.com, so the line '" + line + "' has no effect here. " +
+			"Move it there, or into the global options: mcp_auth { " + line + " … }"
+	}
+	checks{
+		"users where nobody signs in":    {siteElsewhere("user bob " + cheapBcrypt + "\n"), elsewhere("user")},
+		"the same users in both sites":   {siteElsewhere(alice), ""},
+		"clients":                        {siteElsewhere(robot), elsewhere("client")},
+		"registration":                   {siteElsewhere("registration {\ndynamic off\n}\n"), elsewhere("registration")},
+		"the lifetime of access tokens":  {siteElsewhere("access_token_lifetime 2h\n"), elsewhere("access_token_lifetime")},
+		"the lifetime of refresh tokens": {siteElsewhere("refresh_token_lifetime 2h\n"), elsewhere("refresh_token_lifetime")},
+		"the grace time":                 {siteElsewhere("refresh_token_grace 1m\n"), elsewhere("refresh_token_grace")},
+		"the lifetime of sessions":       {siteElsewhere("session_lifetime 1h\n"), elsewhere("session_lifetime")},
+		"the lifetime of codes":          {siteElsewhere("code_lifetime 10s\n"), elsewhere("code_lifetime")},
+		"the limit of sign-ins":          {siteElsewhere("rate_limit login 5 1m\n"), elsewhere("rate_limit login")},
+		"the limit of sign-ins, off":     {siteElsewhere("rate_limit login off\n"), elsewhere("rate_limit login")},
+		"the limit of registrations":     {siteElsewhere("rate_limit register 5 1h\n"), elsewhere("rate_limit register")},
+		"the limit of token requests":    {siteElsewhere("rate_limit token 5 1m\n"), elsewhere("rate_limit token")},
+		"the limit of requests":          {siteElsewhere("rate_limit mcp 5 1m\n"), ""},
+		"plain PKCE":                     {siteElsewhere("pkce_plain\n"), elsewhere("pkce_plain")},
+		"devices":                        {siteElsewhere("device_authorization\n"), elsewhere("device_authorization")},
+		"second factors":                 {siteElsewhere("second_factor required\n"), elsewhere("second_factor")},
+		"what is about the site itself":  {siteElsewhere("name X\nbearer_token dev_token_12345\nforward X-A {http.auth.user.id}\nresource /x\nui {\naccent \"#123\"\n}\n"), ""},
+		"another store than that of the issuer": {
+			siteElsewhere("store memory\n"),
+			"tokens for this site come from https://auth.example.com and are kept in its store. " +
+				"Move the line 'store' there, or into the global options: mcp_auth { store … }",
+		},
+	}.run(t)
+}
+
+func TestWhatSitesSayTogetherIsChecked(t *testing.T) {
+	checks{
+		"the issuer is nowhere": {
+			siteOf("issuer https://auth.example.com\n"),
+			"nothing in this configuration is at the issuer https://auth.example.com, so nobody can get tokens. " +
+				"Add a site: https://auth.example.com { mcp_auth }",
+		},
+		"the issuer is nowhere, and not needed": {siteOf("issuer https://auth.example.com\nauth_type bearer\n"), ""},
+		"second factors of users of a provider": {
+			siteOf("login oidc acme {\nissuer https://id.example.com\nclient_id x\n}\nsecond_factor required\n"),
+			"second_factor required is about local users, and all users of this site sign in elsewhere. " +
+				"Require a second factor there, and take the line away",
+		},
+		"second factors of local users": {siteOf(alice + "second_factor required\n"), ""},
+		"a client of the device grant that is off": {
+			siteOf(alice + "client tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"),
+			"the client 'tv' has the grant of devices, which is off. Add the line: device_authorization on",
+		},
+		"a client of the device grant": {
+			siteOf(alice + "device_authorization\nclient tv {\ngrant_types urn:ietf:params:oauth:grant-type:device_code\n}\n"), "",
+		},
+		"two directives of one origin, the same": {"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\n" + alice + "}\n}\n}", ""},
+		"two directives of one origin": {
+			"mcp.example.com {\nhandle /a/* {\nmcp_auth {\n" + alice + "}\n}\nhandle {\nmcp_auth {\nuser bob " + cheapBcrypt + "\n}\n}\n}",
+			"there are several mcp_auth directives at this origin, and they differ in the line 'user'. " +
+				"Move it into the global options: mcp_auth { user … }",
+		},
+	}.run(t)
+}
+
+func TestTokensOfALoginNeedPeopleWhoSignInThere(t *testing.T) {
+	checks{
+		"tokens of a login": {siteOf(oidcLogin + "upstream_credential login acme\n"), ""},
+		"tokens of a login at the issuer": {
+			"auth.example.com {\nmcp_auth {\n" + oidcLogin + "}\n}\nmcp.example.com {\nmcp_auth {\nissuer https://auth.example.com\nresource /a {\nupstream_credential login acme\n}\n}\n}", "",
+		},
+		"tokens of a login that is not there": {
+			siteOf(alice + "upstream_credential login acme\n"),
+			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
+		},
+		"tokens of a login that nobody can sign in at": {
+			siteOf(oidcLogin + "auth_type bearer\nresource /a {\nupstream_credential login acme\n}\n"),
+			"upstream_credential login acme names no OpenID provider that people sign in at. Add a block: login oidc acme { … }",
+		},
+		"tokens of a login beside another authorization server": {
+			siteOf("authorization_server https://id.example.com\nupstream_credential login acme\n"),
+			"upstream_credential login acme needs people who sign in here, and with authorization_server they do so elsewhere. Take one of the lines away",
+		},
+		"tokens of a login of nobody": {
+			siteOf(oidcLogin + "dangerously_omit_auth anywhere\nupstream_credential login acme\n"),
+			"upstream_credential login acme needs people who sign in, and with dangerously_omit_auth nobody does. Take one of the lines away",
+		},
+	}.run(t)
+}
+
+func TestScopesAreThoseOfALine(t *testing.T) {
+	checks{
+		"a scope of a token": {
+			siteOf("bearer_token dev_token_12345 bugs:read\n"),
+			`a bearer_token has the scope 'bugs:read', which no line defines. Add a line with what it allows, for example: scope bugs:read "Search and read"`,
+		},
+		"a scope of a client": {
+			siteOf("scope a \"A\"\nclient robot {\nsecret robot-secret-1234\nscopes a b\n}\n"),
+			`the client robot has the scope 'b', which no line defines. Add a line with what it allows, for example: scope b "Search and read"`,
+		},
+		"a scope of a resource": {
+			siteOf("scope a \"A\"\nresource /mcp {\nscopes mcp\n}\n"),
+			`the resource /mcp has the scope 'mcp', which no line defines. Add a line with what it allows, for example: scope mcp "Search and read"`,
+		},
+		"the scope that is there without a line": {siteOf("bearer_token dev_token_12345 mcp\nresource /mcp {\nscopes mcp\n}\n"), ""},
+		"a client's scope of another site of the issuer": {
+			"{\nmcp_auth {\nissuer https://auth.example.com\n}\n}\nauth.example.com {\nmcp_auth {\nclient robot {\nsecret robot-secret-1234\nscopes bugs\n}\n}\n}\n" +
+				"mcp.example.com {\nmcp_auth {\nscope bugs \"Bugs\"\n}\n}", "",
+		},
+	}.run(t)
 }
 
 func TestAuthenticationIsOmittedOnLoopbackOnly(t *testing.T) {
@@ -258,111 +280,4 @@ func TestTheSiteSwitchesOffAnOmissionOfTheGlobalOptions(t *testing.T) {
 	if b.sites[0].omit {
 		t.Error("authentication is omitted")
 	}
-}
-
-func TestOperatorsAreWarned(t *testing.T) {
-	m := newMachine(t)
-	for name, tt := range map[string]struct {
-		matcher, lines string
-		want           []string // of messages, in their order
-		about          map[string]any
-	}{
-		"nothing to say": {"", alice, nil, nil},
-		"omission": {"", "dangerously_omit_auth\nforward X-User {http.auth.user.id}\nforward X-Fixed gateway\n", []string{
-			"authentication is switched off: everyone who reaches this site can use the MCP server",
-			"forward tells the MCP server nothing about users while dangerously_omit_auth is on, as nobody signs in",
-		}, nil},
-		"omission with rules": {"", "dangerously_omit_auth\nscope mcp \"All\" {\ntools *\n}\n", []string{
-			"authentication is switched off: everyone who reaches this site can use the MCP server",
-			"what scopes say about tools and methods has no effect while dangerously_omit_auth is on: every tool can be called",
-		}, nil},
-		"omission with a fixed header": {"", "dangerously_omit_auth\nforward X-Fixed gateway\n", []string{
-			"authentication is switched off: everyone who reaches this site can use the MCP server",
-		}, nil},
-		"old clients": {"", alice + "pkce_plain\nallow_query_token\nbearer_token dev_token_12345\n", []string{
-			"pkce_plain is on: authorization codes of clients that use it are not protected",
-			"allow_query_token is on: tokens in addresses end up in logs and browser histories",
-		}, nil},
-		"query tokens without tokens": {"", alice + "auth_type oauth2.1\nallow_query_token\n", []string{
-			"allow_query_token has no effect, as auth_type oauth2.1 takes no static token; take the line away, or write: auth_type both",
-		}, nil},
-		"open service accounts": {"", "registration {\nservice_accounts open\n}\n", []string{
-			"service_accounts open: everyone who reaches this site can register a client and use the MCP server",
-		}, nil},
-		"devices where nobody signs in": {"", robot + "device_authorization\n", []string{
-			"these lines have no effect, as nobody gets tokens that way; take them away, or add a user line",
-		}, map[string]any{"lines": []any{"device_authorization"}}},
-		"a matcher that hides what devices need": {"@device ", alice + "device_authorization\n", []string{
-			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
-				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
-		}, map[string]any{"hidden": []any{"/device_authorization", "/device"}}},
-		"documents for tests": {"", alice + "registration {\nmetadata_documents_on_loopback\n}\n", []string{
-			"metadata_documents_on_loopback is on: documents that programs on this machine serve are accepted; this is for tests only",
-		}, nil},
-		"users in bearer mode": {"", "auth_type bearer\n" + alice + "session_lifetime 1h\naccess_token_lifetime 2h\n", []string{
-			"these lines have no effect, as nobody gets tokens that way; take them away, or write: auth_type both",
-		}, map[string]any{"lines": []any{"access_token_lifetime", "user", "session_lifetime"}}},
-		"sessions without users": {"", robot + "session_lifetime 1h\naccess_token_lifetime 2h\nrate_limit login 5 1m\n", []string{
-			"these lines have no effect, as nobody gets tokens that way; take them away, or add a user line",
-		}, map[string]any{"lines": []any{"session_lifetime", "rate_limit login"}}},
-		"limits in bearer mode": {"", "auth_type bearer\nbearer_token dev_token_12345\nrate_limit token 5 1m\nrate_limit mcp 5 1m\n", []string{
-			"these lines have no effect, as nobody gets tokens that way; take them away, or write: auth_type both",
-		}, map[string]any{"lines": []any{"rate_limit token"}}},
-		"a limit of users without users": {"", "dangerously_omit_auth\nrate_limit mcp 5 1m\n", []string{
-			"authentication is switched off: everyone who reaches this site can use the MCP server",
-			"rate_limit mcp has no effect while dangerously_omit_auth is on, as nobody can tell whose requests those are",
-		}, nil},
-
-		"a matcher that hides the endpoints": {"/mcp ", alice, []string{
-			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
-				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
-		}, map[string]any{"hidden": []any{
-			"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server", "/token", "/register", "/authorize", "/login",
-		}}},
-		"a matcher that hides some of them": {"@some ", robot, []string{
-			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
-				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
-		}, map[string]any{"hidden": []any{"/.well-known/oauth-authorization-server", "/register"}}},
-		"a matcher that hides none":           {"/* ", alice, nil, nil},
-		"a matcher that is not about paths":   {"@get ", alice, nil, nil},
-		"a matcher in front of static tokens": {"/mcp ", "bearer_token dev_token_12345\n", nil, nil},
-		"a matcher of a pattern that hides it": {"@pattern ", robot, []string{
-			"a matcher keeps requests for endpoints from mcp_auth, so clients cannot sign in; take it away and name the paths " +
-				"of the MCP server inside, for example: mcp_auth localhost:3000 { resource /mcp }",
-		}, map[string]any{"hidden": []any{"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server", "/register"}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			begin := len(m.logs())
-			m.mustLoad("mcp_auth {\nstore memory\n}", "http://localhost:%[1]d {\n@get method GET\n@pattern path_regexp ^/(mcp|token)\n"+
-				"@device path /.well-known/* /token /register /authorize /login\n@some path /mcp /token /.well-known/oauth-protected-resource/*\nmcp_auth "+tt.matcher+"{\n"+tt.lines+"}\nrespond ok\n}")
-			got, fields := warnings(t, m.logs()[begin:])
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("warnings (-want +got):\n%s", diff)
-			}
-			for key, want := range tt.about {
-				if diff := cmp.Diff(want, fields[key]); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", key, diff)
-				}
-			}
-		})
-	}
-}
-
-// warnings returns the messages of this module in a log, and the fields of the
-// last one.
-func warnings(t *testing.T, log string) (messages []string, fields map[string]any) {
-	t.Helper()
-	for line := range strings.Lines(log) {
-		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Fatal(err)
-		}
-		if entry["level"] == "warn" && entry["logger"] == "mcp_auth" {
-			if site, _ := entry["site"].(string); !strings.HasPrefix(site, "http://localhost:") {
-				t.Errorf("the warning names no site: %s", line)
-			}
-			messages, fields = append(messages, entry["msg"].(string)), entry
-		}
-	}
-	return messages, fields
 }

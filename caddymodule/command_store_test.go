@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -83,118 +81,6 @@ func configFile(t *testing.T, text string) string {
 // withFile is a configuration with a file store.
 func withFile(t *testing.T, file string) string {
 	return configFile(t, "localhost:8443 {\nmcp_auth localhost:3000 {\nstore file "+file+"\n}\n}")
-}
-
-// fileContents returns the records in a closed file store.
-func fileContents(t *testing.T, file string) map[string]string {
-	t.Helper()
-	s, err := filestore.Open(file, filestore.WithLockTimeout(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	out := map[string]string{}
-	for key, err := range s.Keys(t.Context(), "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := s.Get(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[key] = fmt.Sprint(r.Expires, string(r.Value))
-	}
-	return out
-}
-
-// TestTheStateMovesByCommand exports from a running Caddy and from a stopped one,
-// imports elsewhere, and finds everybody still signed in there.
-func TestTheStateMovesByCommand(t *testing.T) {
-	m := newMachine(t).withAdmin()
-	first, second := filepath.Join(m.dir, "a", "state.db"), filepath.Join(m.dir, "b", "state.db")
-	site := func(file string) string {
-		return "http://localhost:%[1]d {\nmcp_auth {\nstore file " + file + "\nuser alice " + cheapBcrypt + "\n" + robot + "}\nrespond ok\n}"
-	}
-	m.mustLoad("", site(first))
-	origin := m.url("localhost", 1)
-	browser := m.signIn(origin)
-	token := m.robotToken(origin, "")
-	config := configFile(t, "{\nadmin "+m.admin+"\n}\nlocalhost:8443 {\nmcp_auth localhost:3000 {\nstore file "+first+"\n}\n}")
-
-	// While Caddy runs, the commands tell how to export.
-	live := filepath.Join(m.dir, "live export")
-	_, _, err := runStore(t, "export", "--config", config, "--output", live)
-	if !errors.Is(err, filestore.ErrLocked) || !strings.HasSuffix(err.Error(),
-		"export from it while it runs: caddy mcp-auth store export --address "+m.admin+" --output '"+live+"'") {
-		t.Errorf("got %v", err)
-	}
-	if _, err := os.Stat(live); !os.IsNotExist(err) {
-		t.Errorf("a failed export leaves a file behind: %v", err)
-	}
-	_, stderr := mustRunStore(t, "export", "--address", m.admin, "--output", live)
-	if lines := m.audited(); len(lines) == 0 || lines[len(lines)-1]["event"] != "store.export" || lines[len(lines)-1]["ip"] != "127.0.0.1" {
-		t.Errorf("the audit log ends without the export: %v", lines)
-	}
-	const exported = "exported 2 records: the keys of 1 issuer, 0 clients, 0 grants, 1 session, 0 revocations\n"
-	if !strings.HasPrefix(stderr, exported+"WARNING: the signing keys in the export are not sealed") {
-		t.Errorf("it prints %q", stderr)
-	}
-	if info, err := os.Stat(live); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
-		t.Errorf("the file is %v, %v", info.Mode(), err)
-	}
-	for _, args := range [][]string{{"check", "--config", config}, {"import", live, "--config", config, "--overwrite"}} {
-		if _, _, err := runStore(t, args...); !errors.Is(err, filestore.ErrLocked) {
-			t.Errorf("%v: got %v, want ErrLocked", args, err)
-		}
-	}
-	if err := caddy.Stop(); err != nil {
-		t.Fatal(err)
-	}
-
-	// A stopped one gives the same.
-	stdout, stderr := mustRunStore(t, "export", "--config", config)
-	data, err := os.ReadFile(live)
-	if err != nil || !strings.HasPrefix(stderr, exported) {
-		t.Errorf("it prints %q; %v", stderr, err)
-	}
-	records := func(file string) string { return strings.Join(strings.Split(file, "\n")[1:3], "\n") }
-	if diff := cmp.Diff(records(string(data)), records(stdout)); diff != "" {
-		t.Errorf("the exports differ (-running +stopped):\n%s", diff)
-	}
-
-	target := withFile(t, second)
-	stdout, _ = mustRunStore(t, "import", live, "--config", target)
-	if want := "imported 2 records: the keys of 1 issuer, 0 clients, 0 grants, 1 session, 0 revocations into file:" + second + "\n"; stdout != want {
-		t.Errorf("it prints %q, want %q", stdout, want)
-	}
-	if diff := cmp.Diff(fileContents(t, first), fileContents(t, second)); diff != "" {
-		t.Error(diff)
-	}
-	stdout, _ = mustRunStore(t, "check", "--config", target)
-	want := "file:" + second + `
-  issuers with keys   1 (1 not sealed)
-  clients             0
-  added clients       0
-  metadata documents  0
-  used assertions     0
-  bearer tokens       0
-  MCP sessions        0
-  grants              0
-  users with factors  0
-  provider tokens     0
-  sessions            1
-  revocations         0
-  unknown records     0
-no damage found
-`
-	if diff := cmp.Diff(want, stdout); diff != "" {
-		t.Errorf("the check prints (-want +got):\n%s", diff)
-	}
-	m.mustLoad("", site(second))
-	if !m.signedIn(browser, origin) {
-		t.Error("alice is no more signed in")
-	}
-	m.status("a token of before", origin+"/mcp", token, http.StatusOK)
 }
 
 func TestAnExportReplacesNoFile(t *testing.T) {

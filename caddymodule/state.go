@@ -223,6 +223,19 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 		}
 		return is, nil
 	}
+	is, err := st.openIssuer(ctx, issuer, cfg)
+	if err != nil {
+		return nil, err
+	}
+	st.follow(is)
+	st.mu.Lock()
+	st.issuers[issuer] = is
+	st.mu.Unlock()
+	return is, nil
+}
+
+// openIssuer reads what the store has of an issuer.
+func (st *state) openIssuer(ctx context.Context, issuer string, cfg token.KeysConfig) (*issuerState, error) {
 	prefix := keyPrefix(issuer)
 	keys, err := token.OpenKeys(ctx, st.store, prefix, cfg)
 	if err != nil {
@@ -240,7 +253,7 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 	if err != nil {
 		return nil, err
 	}
-	is = &issuerState{
+	return &issuerState{
 		State: authserver.State{
 			Store: st.store, Prefix: prefix, Keys: keys, Revocations: revocations,
 			Counts:        limit.Share(st.store, prefix, keys.Derive("limits"), st.log),
@@ -252,17 +265,17 @@ func (st *state) issuer(issuer string, cfg token.KeysConfig) (*issuerState, erro
 		streams:  gate.NewStreams(),
 
 		delegations: delegations,
+	}, nil
+}
+
+// follow keeps the state of an issuer up to date with what other nodes write, and
+// ends the streams whose tokens end.
+func (st *state) follow(is *issuerState) {
+	is.Revocations.Notify(is.streams.Close, func() { is.streams.CloseRefused(is.verifier.Revoked) })
+	is.tokens.Notify(is.streams.Close)
+	for _, task := range []func(context.Context){is.Revocations.Follow, is.Keys.Follow, is.tokens.Follow, is.sessions.Run} {
+		st.tasks.Go(func() { task(st.ctx) })
 	}
-	revocations.Notify(is.streams.Close, func() { is.streams.CloseRefused(is.verifier.Revoked) })
-	tokens.Notify(is.streams.Close)
-	st.tasks.Go(func() { revocations.Follow(st.ctx) })
-	st.tasks.Go(func() { keys.Follow(st.ctx) })
-	st.tasks.Go(func() { tokens.Follow(st.ctx) })
-	st.tasks.Go(func() { is.sessions.Run(st.ctx) })
-	st.mu.Lock()
-	st.issuers[issuer] = is
-	st.mu.Unlock()
-	return is, nil
 }
 
 // keyPrefix keeps the records of issuers that share a store apart: a client or a

@@ -50,18 +50,23 @@ func (p *openidProvider) connect(t testing.TB, g *gateway, v *visitor, name stri
 	return gr
 }
 
-// TestUpstreamWithTokensOfProvider calls an upstream on behalf of people, with what a certified provider gives for them:
-// renewals, an outage, the end of the tokens at the provider, and people who have none.
-func TestUpstreamWithTokensOfProvider(t *testing.T) {
-	t.Parallel()
-	idp := newOpenIDProvider(t)
-	idp.seconds = "32" // the gateway renews 30 seconds before
-	rec := startRecorder(t)
-	g := startGateway(t, gatewayConfig{
+// lending is a gateway that lends the tokens of a certified provider to an upstream, on behalf of carol.
+type lending struct {
+	g   *gateway
+	idp *openidProvider
+	rec *recorder
+	v   *visitor
+	gr  *grant
+}
+
+func startLending(t *testing.T) *lending {
+	l := &lending{idp: newOpenIDProvider(t), rec: startRecorder(t)}
+	l.idp.seconds = "32" // the gateway renews 30 seconds before
+	l.g = startGateway(t, gatewayConfig{
 		env: []string{"OIDC_SECRET=" + providerSecret},
-		site: "mcp_auth " + rec.address + ` {
+		site: "mcp_auth " + l.rec.address + ` {
 		login oidc acme {
-			issuer ` + idp.issuer() + `
+			issuer ` + l.idp.issuer() + `
 			client_id mcp
 			client_secret {env.OIDC_SECRET}
 			scopes openid profile email offline_access
@@ -71,77 +76,97 @@ func TestUpstreamWithTokensOfProvider(t *testing.T) {
 		upstream_credential login acme
 	}`,
 	})
-	g.keepSecret(providerSecret)
-	idp.callback = g.origin + "/callback"
-	idp.start()
-	v := g.newVisitor(t)
-	gr := idp.connect(t, g, v, "carol")
-	call := func(what string, status int) {
-		t.Helper()
-		wantStatus(t, what, g.call(t, g.client, "/mcp", gr.access), status)
-	}
+	l.g.keepSecret(providerSecret)
+	l.idp.callback = l.g.origin + "/callback"
+	l.idp.start()
+	l.v = l.g.newVisitor(t)
+	l.gr = l.idp.connect(t, l.g, l.v, "carol")
+	return l
+}
 
-	call("the first call", http.StatusOK)
-	first := rec.borrowed(t, g)
-	idp.wantOwner(t, first, "carol")
-	if first == gr.access {
+func (l *lending) call(t *testing.T) *answer {
+	t.Helper()
+	return l.g.call(t, l.g.client, "/mcp", l.gr.access)
+}
+
+// borrow calls the upstream and returns the token that it gets, which has to be carol's.
+func (l *lending) borrow(t *testing.T, what string) string {
+	t.Helper()
+	wantStatus(t, what, l.call(t), http.StatusOK)
+	token := l.rec.borrowed(t, l.g)
+	l.idp.wantOwner(t, token, "carol")
+	return token
+}
+
+// TestUpstreamWithTokensOfProvider calls an upstream on behalf of people, with what a certified provider gives for them.
+func TestUpstreamWithTokensOfProvider(t *testing.T) {
+	t.Parallel()
+	l := startLending(t)
+	t.Run("tokens are renewed", l.renews)
+	t.Run("people of other logins have none", l.hasNoneForLocalUsers)
+	t.Run("an outage of the provider", l.survivesOutage)
+	t.Run("the end of the tokens at the provider", l.endsWithProvider)
+}
+
+func (l *lending) renews(t *testing.T) {
+	first := l.borrow(t, "the first call")
+	if first == l.gr.access {
 		t.Error("the upstream gets the client's own token")
 	}
-	g.restart(true)
-	call("after a crash", http.StatusOK)
+	l.g.restart(true)
+	l.borrow(t, "after a crash")
 	time.Sleep(2 * time.Second)
-	call("when the token is about to end", http.StatusOK)
-	second := rec.borrowed(t, g)
-	idp.wantOwner(t, second, "carol")
+	second := l.borrow(t, "when the token is about to end")
 	if second == first {
 		t.Error("the token has not been renewed")
 	}
-	wantStatus(t, "an upstream that refuses the token", g.call(t, g.client, "/mcp/status/401", gr.access), http.StatusBadGateway)
-	call("the next call", http.StatusOK)
-	third := rec.borrowed(t, g)
-	idp.wantOwner(t, third, "carol")
+	wantStatus(t, "an upstream that refuses the token", l.g.call(t, l.g.client, "/mcp/status/401", l.gr.access), http.StatusBadGateway)
+	third := l.borrow(t, "the next call")
 	if third == second {
 		t.Error("the token that the upstream has refused is used again")
 	}
-	data, err := os.ReadFile(filepath.Join(g.dataDir(), "mcp_auth", "state.db"))
+	data, err := os.ReadFile(filepath.Join(l.g.dataDir(), "mcp_auth", "state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(data), third) {
 		t.Error("the store has the token in clear")
 	}
+}
 
-	t.Run("people of other logins", func(t *testing.T) {
-		alice := g.newGrant(t, nil)
-		a := g.call(t, g.client, "/mcp", alice.access)
-		wantStatus(t, "a local user", a, http.StatusForbidden)
-		if a.header.Get("WWW-Authenticate") != "" || a.field(t, "error") != "sign_in_required" {
-			t.Errorf("the refusal is %v %s", a.header, a.body)
-		}
-		alice.renew(t)
-	})
+func (l *lending) hasNoneForLocalUsers(t *testing.T) {
+	alice := l.g.newGrant(t, nil)
+	a := l.g.call(t, l.g.client, "/mcp", alice.access)
+	wantStatus(t, "a local user", a, http.StatusForbidden)
+	if a.header.Get("WWW-Authenticate") != "" || a.field(t, "error") != "sign_in_required" {
+		t.Errorf("the refusal is %v %s", a.header, a.body)
+	}
+	alice.renew(t)
+}
 
-	idp.proc.stop()
+func (l *lending) survivesOutage(t *testing.T) {
+	l.idp.proc.stop()
 	time.Sleep(2 * time.Second)
-	down := g.call(t, g.client, "/mcp", gr.access)
+	down := l.call(t)
 	wantStatus(t, "while the provider is down", down, http.StatusServiceUnavailable)
 	if down.header.Get("Retry-After") == "" || down.header.Get("WWW-Authenticate") != "" {
 		t.Errorf("the answer is %v", down.header)
 	}
-	gr.renew(t)
+	l.gr.renew(t)
+}
 
-	idp.start() // which has forgotten everything
+func (l *lending) endsWithProvider(t *testing.T) {
+	l.idp.start() // which has forgotten everything
 	var ended *answer
 	eventually(t, "the provider answers", func() bool {
-		ended = g.call(t, g.client, "/mcp", gr.access)
+		ended = l.call(t)
 		return ended.status != http.StatusServiceUnavailable
 	})
 	wantStatus(t, "when the provider has ended its tokens", ended, http.StatusUnauthorized)
 	if challenge := ended.header.Get("WWW-Authenticate"); !strings.Contains(challenge, `error="invalid_token"`) || !strings.Contains(challenge, "resource_metadata=") {
 		t.Errorf("the challenge is %s", challenge)
 	}
-	wantError(t, "the refresh token", g.refresh(t, gr.clientID, gr.refresh), "invalid_grant")
-	gr = idp.connect(t, g, v, "carol")
-	call("after another sign-in", http.StatusOK)
-	idp.wantOwner(t, rec.borrowed(t, g), "carol")
+	wantError(t, "the refresh token", l.g.refresh(t, l.gr.clientID, l.gr.refresh), "invalid_grant")
+	l.gr = l.idp.connect(t, l.g, l.v, "carol")
+	l.borrow(t, "after another sign-in")
 }

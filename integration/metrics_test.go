@@ -57,27 +57,46 @@ func (s samples) counted() samples {
 	return out
 }
 
-// TestMetrics goes whole ways and wrong ways through a gateway, over reloads, and compares every count.
-func TestMetrics(t *testing.T) {
-	t.Parallel()
-	rec := startRecorder(t)
-	cfg := gatewayConfig{site: "mcp_auth " + rec.address + " {\n" + userLine + "\nbearer_token {env.STATIC}\n}", env: []string{"STATIC=a-static-token-of-the-test"}}
-	g := startGateway(t, cfg)
-	want := func(what string, want samples) {
-		t.Helper()
-		if diff := cmp.Diff(want, g.scrape(t).counted()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", what, diff)
-		}
-	}
-	want("before anything", samples{})
+// counting compares what a gateway has counted with what it should have.
+type counting struct {
+	*gateway
+	t   *testing.T
+	cfg gatewayConfig
+	all samples // that are expected
+}
 
-	gr := g.newGrant(t, nil)
-	g.call(t, g.client, "/mcp", gr.access)
-	g.call(t, g.client, "/mcp", "a-static-token-of-the-test")
-	g.call(t, g.client, "/mcp", "")
-	g.call(t, g.client, "/mcp", "junk")
-	send(t, g.client, http.MethodPost, g.origin+"/mcp", toolsCall, "Authorization", "Bearer "+gr.access, "Origin", "https://evil.example")
-	all := samples{
+const countedToken = "a-static-token-of-the-test"
+
+func startCounting(t *testing.T) *counting {
+	cfg := gatewayConfig{
+		site: "mcp_auth " + startRecorder(t).address + " {\n" + userLine + "\nbearer_token {env.STATIC}\n}", env: []string{"STATIC=" + countedToken},
+	}
+	return &counting{gateway: startGateway(t, cfg), t: t, cfg: cfg, all: samples{}}
+}
+
+// more adds to what is expected.
+func (c *counting) more(changes samples) {
+	for name, n := range changes {
+		c.all[name] += n
+	}
+}
+
+func (c *counting) want(what string) {
+	c.t.Helper()
+	if diff := cmp.Diff(c.all, c.scrape(c.t).counted()); diff != "" {
+		c.t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// goTheWay lets a person allow an app, and calls the MCP server with good tokens
+// and with others.
+func (c *counting) goTheWay() *grant {
+	gr := c.newGrant(c.t, nil)
+	for _, token := range []string{gr.access, countedToken, "", "junk"} {
+		c.call(c.t, c.client, "/mcp", token)
+	}
+	send(c.t, c.client, http.MethodPost, c.origin+"/mcp", toolsCall, "Authorization", "Bearer "+gr.access, "Origin", "https://evil.example")
+	c.more(samples{
 		`registrations_total{method="dynamic",result="ok"}`:    1,
 		`authorizations_total{outcome="started"}`:              1,
 		`authorizations_total{outcome="allowed"}`:              1,
@@ -87,56 +106,69 @@ func TestMetrics(t *testing.T) {
 		`token_validations_total{result="missing"}`:            1,
 		`token_validations_total{result="malformed"}`:          1,
 		`token_validations_total{result="origin"}`:             1,
-	}
-	want("after one way", all)
+	})
+	return gr
+}
 
-	// An event stream stays in the configuration that it was opened in.
-	stream := openStream(t, g.client, g.origin+"/sse", gr.access)
-	stream.want(endpointEvent)
-	all[`token_validations_total{result="ok"}`]++
-	all[`streams_in_flight{transport="sse"}`] = 1
-	for i := range 3 {
-		cfg.global = strings.Repeat("\n", i)
-		if err := g.reload(cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want("after reloads", all)
-	if err := g.reload(gatewayConfig{site: "mcp_auth " + rec.address + " {\nauth_type oauth2.1\n}", env: cfg.env}); err == nil {
-		t.Error("a configuration without anybody to sign in is accepted")
-	}
-	want("after a rejected reload", all)
+// goWrong does what is refused, and revokes.
+func (c *counting) goWrong(gr *grant) {
+	wantStatus(c.t, "a revoked token", c.call(c.t, c.client, "/mcp", gr.access), http.StatusUnauthorized)
+	c.newGrantFor(c.t, gr.visitor, nil).revoke(c.t)
+	v := c.newVisitor(c.t)
+	v.password = "wrong"
+	v.get(c.origin + "/account").signIn()
+	c.postForm(c.t, "/token", url.Values{"grant_type": {"password"}})
+	c.more(samples{
+		`token_validations_total{result="revoked"}`:                                     1,
+		`registrations_total{method="dynamic",result="ok"}`:                             1,
+		`authorizations_total{outcome="started"}`:                                       1,
+		`authorizations_total{outcome="allowed"}`:                                       1,
+		`tokens_issued_total{grant_type="authorization_code"}`:                          1,
+		`revocations_total{by="client"}`:                                                1,
+		`logins_total{provider="local",result="failed"}`:                                1,
+		`token_request_errors_total{error="unsupported_grant_type",grant_type="other"}`: 1,
+	})
+}
+
+// TestMetrics goes whole ways and wrong ways through a gateway and compares every count.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	c := startCounting(t)
+	c.want("before anything")
+	gr := c.goTheWay()
+	c.want("after one way")
 
 	old := gr.refresh
 	gr.renew(t)
 	gr.renew(t)
-	wantError(t, "a refresh token that is too old", g.refresh(t, gr.clientID, old), "invalid_grant")
-	all[`tokens_issued_total{grant_type="refresh_token"}`] = 2
-	all[`token_request_errors_total{error="invalid_grant",grant_type="refresh_token"}`] = 1
-	all["refresh_reuse_detected_total"] = 1
-	all[`revocations_total{by="reuse"}`] = 1
-	delete(all, `streams_in_flight{transport="sse"}`) // it ends with its grant
-	eventually(t, "the stream ends", func() bool { return g.scrape(t)[`streams_in_flight{transport="sse"}`] == 0 })
-	want("after a theft", all)
+	wantError(t, "a refresh token that is too old", c.refresh(t, gr.clientID, old), "invalid_grant")
+	c.more(samples{
+		`tokens_issued_total{grant_type="refresh_token"}`:                              2,
+		`token_request_errors_total{error="invalid_grant",grant_type="refresh_token"}`: 1,
+		"refresh_reuse_detected_total":                                                 1,
+		`revocations_total{by="reuse"}`:                                                1,
+	})
+	c.want("after a theft")
+	c.goWrong(gr)
+	c.want("in the end")
+	c.wantDurations()
+	c.wantNothingPersonal(t, gr.clientID, gr.access, "127.0.0.1", userName)
 
-	wantStatus(t, "a revoked token", g.call(t, g.client, "/mcp", gr.access), http.StatusUnauthorized)
-	second := g.newGrantFor(t, gr.visitor, nil)
-	second.revoke(t)
-	v := g.newVisitor(t)
-	v.password = "wrong"
-	v.get(g.origin + "/account").signIn()
-	g.postForm(t, "/token", url.Values{"grant_type": {"password"}})
-	all[`token_validations_total{result="revoked"}`] = 1
-	all[`registrations_total{method="dynamic",result="ok"}`]++
-	all[`authorizations_total{outcome="started"}`]++
-	all[`authorizations_total{outcome="allowed"}`]++
-	all[`tokens_issued_total{grant_type="authorization_code"}`]++
-	all[`revocations_total{by="client"}`] = 1
-	all[`logins_total{provider="local",result="failed"}`] = 1
-	all[`token_request_errors_total{error="unsupported_grant_type",grant_type="other"}`] = 1
-	want("in the end", all)
+	c.restart(false)
+	eventually(t, "the records have been counted", func() bool { _, ok := c.scrape(t)["grants"]; return ok })
+	last := c.scrape(t)
+	if last["clients"] != 2 || last["grants"] != 2 || last["sessions"] != 1 {
+		t.Errorf("there are %v clients, %v grants and %v sessions, want 2, 2 and 1", last["clients"], last["grants"], last["sessions"])
+	}
+	c.all = samples{}
+	c.want("after a restart")
+}
 
-	last := g.scrape(t)
+// wantDurations demands that each check of a token has a duration, and operations
+// of the store have one.
+func (c *counting) wantDurations() {
+	c.t.Helper()
+	last := c.scrape(c.t)
 	checks := 0.0
 	for name, value := range last {
 		if strings.HasPrefix(name, "token_validations_total") {
@@ -144,21 +176,38 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	if n := last["token_validation_duration_seconds_count"]; n != checks {
-		t.Errorf("%v checks have a duration, of %v", n, checks)
+		c.t.Errorf("%v checks have a duration, of %v", n, checks)
 	}
 	if last[`storage_operation_duration_seconds_count{backend="file",operation="update"}`] == 0 {
-		t.Error("the operations of the store are not measured")
+		c.t.Error("the operations of the store are not measured")
 	}
-	g.wantNothingPersonal(t, gr.clientID, gr.access, "127.0.0.1", userName)
+}
 
-	g.write(g.caddyfile(cfg))
-	g.restart(false)
-	eventually(t, "the records have been counted", func() bool { _, ok := g.scrape(t)["grants"]; return ok })
-	last = g.scrape(t)
-	if last["clients"] != 2 || last["grants"] != 2 || last["sessions"] != 1 {
-		t.Errorf("there are %v clients, %v grants and %v sessions, want 2, 2 and 1", last["clients"], last["grants"], last["sessions"])
+// TestMetricsOverReloads keeps a stream open, which stays in the configuration that it was opened in.
+func TestMetricsOverReloads(t *testing.T) {
+	t.Parallel()
+	c := startCounting(t)
+	gr := c.goTheWay()
+	stream := openStream(t, c.client, c.origin+"/sse", gr.access)
+	stream.want(endpointEvent)
+	const open = `streams_in_flight{transport="sse"}`
+	c.more(samples{`token_validations_total{result="ok"}`: 1, open: 1})
+	for i := range 3 {
+		c.cfg.global = strings.Repeat("\n", i)
+		if err := c.reload(c.cfg); err != nil {
+			t.Fatal(err)
+		}
 	}
-	want("after a restart", samples{})
+	c.want("after reloads")
+	if err := c.reload(gatewayConfig{site: strings.Replace(c.cfg.site, userLine, "auth_type oauth2.1", 1), env: c.cfg.env}); err == nil {
+		t.Error("a configuration without anybody to sign in is accepted")
+	}
+	c.want("after a rejected reload")
+	gr.revoke(t)
+	c.more(samples{`revocations_total{by="client"}`: 1})
+	delete(c.all, open) // it ends with its grant
+	eventually(t, "the stream ends", func() bool { return c.scrape(t)[open] == 0 })
+	c.want("after its revocation")
 }
 
 var labelValue = regexp.MustCompile(`="([^"]*)"`)

@@ -44,11 +44,11 @@ func TestAnAssertionOfAProviderYieldsATokenOfItsUser(t *testing.T) {
 	}
 }
 
-// Each of the rules of the draft, and of the profile of MCP, has a row.
-func TestForgedAndMisusedAssertions(t *testing.T) {
+// Each of the rules of the draft, and of the profile of MCP, has a row here or
+// below.
+func TestForgedAssertions(t *testing.T) {
 	p, stranger := newIDP(t), newIDP(t)
 	s := newSite(t, p.trust)
-	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	good := p.assertion(nil)
 	parts := strings.Split(good, ".")
 	none := func(string) []byte { return nil }
@@ -59,66 +59,24 @@ func TestForgedAndMisusedAssertions(t *testing.T) {
 	elsewhere := stranger.key
 	elsewhere.KeyID = "elsewhere"
 	for rule, raw := range map[string]string{
-		"junk":                           "junk",
-		"no signature":                   parts[0] + "." + parts[1] + ".",
-		"changed claims":                 parts[0] + "." + strings.Split(p.assertion(map[string]any{"sub": "U2"}), ".")[1] + "." + parts[2],
-		"a stranger's key":               stranger.assertion(nil),
-		"alg none":                       byHand(`{"alg":"none","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
-		"alg None":                       byHand(`{"alg":"None","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
-		"no alg":                         byHand(`{"typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
-		"HMAC with the public key":       byHand(`{"alg":"HS256","typ":"oauth-id-jag+jwt","kid":"1"}`, p.claims(nil), hmacBy(public)),
-		"a key of its own":               stranger.signed(oauth.IdentityAssertionType, map[string]any{"jwk": stranger.public[0]}, p.claims(nil)),
-		"a place of its own keys":        signedBy(t, elsewhere, oauth.IdentityAssertionType, map[string]any{"jku": "https://evil.example/keys"}, p.claims(nil)),
-		"extensions":                     p.signed(oauth.IdentityAssertionType, map[string]any{"crit": []string{"exp"}}, p.claims(nil)),
-		"encrypted":                      "eyJhbGciOiJkaXIifQ....x",
-		"no typ":                         p.signed("", nil, p.claims(nil)),
-		"the typ of an ID token":         p.signed("JWT", nil, p.claims(nil)),
-		"the typ of an access token":     p.signed("at+jwt", nil, p.claims(nil)),
-		"the typ of a client assertion":  p.signed("client-authentication+jwt", nil, p.claims(nil)),
-		"no iss":                         p.assertion(map[string]any{"iss": nil}),
-		"another iss":                    p.assertion(map[string]any{"iss": "https://evil.example"}),
-		"the iss with a slash":           p.assertion(map[string]any{"iss": idpIssuer + "/"}),
-		"the iss is this server":         p.assertion(map[string]any{"iss": issuer}),
-		"the iss by another name":        p.assertion(map[string]any{"iss": nil, "ISS": idpIssuer}),
-		"an iss that is no text":         p.assertion(map[string]any{"iss": []string{idpIssuer}}),
-		"no aud":                         p.assertion(map[string]any{"aud": nil}),
-		"another aud":                    p.assertion(map[string]any{"aud": "https://other.example"}),
-		"the aud with a slash":           p.assertion(map[string]any{"aud": issuer + "/"}),
-		"the token endpoint as aud":      p.assertion(map[string]any{"aud": issuer + "/token"}),
-		"a resource as aud":              p.assertion(map[string]any{"aud": resource}),
-		"two audiences":                  p.assertion(map[string]any{"aud": []string{issuer, "https://other.example"}}),
-		"an empty list as aud":           p.assertion(map[string]any{"aud": []string{}}),
-		"no exp":                         p.assertion(map[string]any{"exp": nil}),
-		"an exp that is text":            p.assertion(map[string]any{"exp": "4102444800"}),
-		"expired":                        p.assertion(map[string]any{"iat": in(-10 * time.Minute), "exp": in(-2 * time.Minute)}),
-		"good for too long":              p.assertion(map[string]any{"exp": in(2 * time.Hour)}),
-		"good for ever":                  p.assertion(map[string]any{"exp": 1e300}),
-		"good for too long, and old":     p.assertion(map[string]any{"iat": in(-24 * time.Hour)}),
-		"no iat":                         p.assertion(map[string]any{"iat": nil}),
-		"made in the future":             p.assertion(map[string]any{"iat": in(5 * time.Minute)}),
-		"not good yet":                   p.assertion(map[string]any{"nbf": in(5 * time.Minute)}),
-		"no jti":                         p.assertion(map[string]any{"jti": nil}),
-		"an empty jti":                   p.assertion(map[string]any{"jti": ""}),
-		"a jti that is no text":          p.assertion(map[string]any{"jti": 7}),
-		"a jti that is far too long":     p.assertion(map[string]any{"jti": strings.Repeat("x", 1000)}),
-		"no sub":                         p.assertion(map[string]any{"sub": nil}),
-		"an empty sub":                   p.assertion(map[string]any{"sub": ""}),
-		"a sub with a line break":        p.assertion(map[string]any{"sub": "U1\nX-Admin: 1"}),
-		"no client_id":                   p.assertion(map[string]any{"client_id": nil}),
-		"another client":                 p.assertion(map[string]any{"client_id": robotID}),
-		"another client in other words":  p.assertion(map[string]any{"client_id": robotID, "Client_ID": agentID}),
-		"an unknown resource":            p.assertion(map[string]any{"resource": "https://other.example/mcp"}),
-		"an empty resource":              p.assertion(map[string]any{"resource": ""}),
-		"a resource that is no text":     p.assertion(map[string]any{"resource": 7}),
-		"resources, one of them unknown": p.assertion(map[string]any{"resource": []string{resource, "https://other.example/mcp"}}),
-		"no resource in the list":        p.assertion(map[string]any{"resource": []string{}}),
-		"no scope in it":                 p.assertion(map[string]any{"scope": ""}),
-		"scopes of another server":       p.assertion(map[string]any{"scope": "chat.read"}),
-		"a scope of another resource":    p.assertion(map[string]any{"scope": "admin"}),
-		"a scope that is no text":        p.assertion(map[string]any{"scope": []string{"mcp"}}),
-		"a scope that is null":           p.assertion(map[string]any{"scope": json.RawMessage("null")}),
-		"no object":                      p.signed(oauth.IdentityAssertionType, nil, []string{"a"}),
-		"longer than any assertion":      p.assertion(map[string]any{"x": strings.Repeat("x", 10000)}),
+		"junk":                          "junk",
+		"no signature":                  parts[0] + "." + parts[1] + ".",
+		"changed claims":                parts[0] + "." + strings.Split(p.assertion(map[string]any{"sub": "U2"}), ".")[1] + "." + parts[2],
+		"a stranger's key":              stranger.assertion(nil),
+		"alg none":                      byHand(`{"alg":"none","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"alg None":                      byHand(`{"alg":"None","typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"no alg":                        byHand(`{"typ":"oauth-id-jag+jwt"}`, p.claims(nil), none),
+		"HMAC with the public key":      byHand(`{"alg":"HS256","typ":"oauth-id-jag+jwt","kid":"1"}`, p.claims(nil), hmacBy(public)),
+		"a key of its own":              stranger.signed(oauth.IdentityAssertionType, map[string]any{"jwk": stranger.public[0]}, p.claims(nil)),
+		"a place of its own keys":       signedBy(t, elsewhere, oauth.IdentityAssertionType, map[string]any{"jku": "https://evil.example/keys"}, p.claims(nil)),
+		"extensions":                    p.signed(oauth.IdentityAssertionType, map[string]any{"crit": []string{"exp"}}, p.claims(nil)),
+		"encrypted":                     "eyJhbGciOiJkaXIifQ....x",
+		"no typ":                        p.signed("", nil, p.claims(nil)),
+		"the typ of an ID token":        p.signed("JWT", nil, p.claims(nil)),
+		"the typ of an access token":    p.signed("at+jwt", nil, p.claims(nil)),
+		"the typ of a client assertion": p.signed("client-authentication+jwt", nil, p.claims(nil)),
+		"no object":                     p.signed(oauth.IdentityAssertionType, nil, []string{"a"}),
+		"longer than any assertion":     p.assertion(map[string]any{"x": strings.Repeat("x", 10000)}),
 	} {
 		t.Run(rule, func(t *testing.T) { s.token(bearing(raw)).refused(t, 400, "invalid_grant") })
 	}
@@ -126,6 +84,59 @@ func TestForgedAndMisusedAssertions(t *testing.T) {
 	s.token(repeated(bearing(good), "assertion")).refused(t, 400, "invalid_request")
 	// Nothing of that has used the good one up.
 	s.issued(bearing(good))
+}
+
+func TestMisusedAssertions(t *testing.T) {
+	p := newIDP(t)
+	s := newSite(t, p.trust)
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	for rule, claims := range map[string]map[string]any{
+		"no iss":                         {"iss": nil},
+		"another iss":                    {"iss": "https://evil.example"},
+		"the iss with a slash":           {"iss": idpIssuer + "/"},
+		"the iss is this server":         {"iss": issuer},
+		"the iss by another name":        {"iss": nil, "ISS": idpIssuer},
+		"an iss that is no text":         {"iss": []string{idpIssuer}},
+		"no aud":                         {"aud": nil},
+		"another aud":                    {"aud": "https://other.example"},
+		"the aud with a slash":           {"aud": issuer + "/"},
+		"the token endpoint as aud":      {"aud": issuer + "/token"},
+		"a resource as aud":              {"aud": resource},
+		"two audiences":                  {"aud": []string{issuer, "https://other.example"}},
+		"an empty list as aud":           {"aud": []string{}},
+		"no exp":                         {"exp": nil},
+		"an exp that is text":            {"exp": "4102444800"},
+		"expired":                        {"iat": in(-10 * time.Minute), "exp": in(-2 * time.Minute)},
+		"good for too long":              {"exp": in(2 * time.Hour)},
+		"good for ever":                  {"exp": 1e300},
+		"good for too long, and old":     {"iat": in(-24 * time.Hour)},
+		"no iat":                         {"iat": nil},
+		"made in the future":             {"iat": in(5 * time.Minute)},
+		"not good yet":                   {"nbf": in(5 * time.Minute)},
+		"no jti":                         {"jti": nil},
+		"an empty jti":                   {"jti": ""},
+		"a jti that is no text":          {"jti": 7},
+		"a jti that is far too long":     {"jti": strings.Repeat("x", 1000)},
+		"no sub":                         {"sub": nil},
+		"an empty sub":                   {"sub": ""},
+		"a sub with a line break":        {"sub": "U1\nX-Admin: 1"},
+		"no client_id":                   {"client_id": nil},
+		"another client":                 {"client_id": robotID},
+		"another client in other words":  {"client_id": robotID, "Client_ID": agentID},
+		"an unknown resource":            {"resource": "https://other.example/mcp"},
+		"an empty resource":              {"resource": ""},
+		"a resource that is no text":     {"resource": 7},
+		"resources, one of them unknown": {"resource": []string{resource, "https://other.example/mcp"}},
+		"no resource in the list":        {"resource": []string{}},
+		"no scope in it":                 {"scope": ""},
+		"scopes of another server":       {"scope": "chat.read"},
+		"a scope of another resource":    {"scope": "admin"},
+		"a scope that is no text":        {"scope": []string{"mcp"}},
+		"a scope that is null":           {"scope": json.RawMessage("null")},
+	} {
+		t.Run(rule, func(t *testing.T) { s.token(bearing(p.assertion(claims))).refused(t, 400, "invalid_grant") })
+	}
+	s.issued(bearing(p.assertion(nil))) // which has none of these faults
 }
 
 func TestWhatAnAssertionMayLeaveOut(t *testing.T) {

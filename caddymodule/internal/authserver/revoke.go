@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -52,25 +53,31 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 		s.knowOwner(r.Context())
 		s.cfg.Audit.Write(r.Context(), audit.Event{Name: audit.GrantRevoke, By: audit.ByClient})
 	}
-	claims, err := s.verifier.Verify(r.Context(), presented)
+	return s.revokeAccessToken(r.Context(), presented, c.ID)
+}
+
+// revokeAccessToken ends the grant of an access token of a client. Anything else
+// that is presented is none of its business.
+func (s *Server) revokeAccessToken(ctx context.Context, presented, clientID string) error {
+	claims, err := s.verifier.Verify(ctx, presented)
 	if errors.Is(err, token.ErrUnavailable) {
 		return err
 	}
 	// A revocation that failed half-way is repeated by a client that got 503.
 	again := errors.Is(err, token.ErrRevoked)
-	if err != nil && !again || claims.ClientID != c.ID {
+	if err != nil && !again || claims.ClientID != clientID {
 		return nil
 	}
-	if err := s.grants.Revoke(r.Context(), claims.GrantID); err != nil {
+	if err := s.grants.Revoke(ctx, claims.GrantID); err != nil {
 		return err
 	}
 	// Tokens of the client_credentials grant have no record of their own.
-	if err := s.revoker.Add(r.Context(), claims.GrantID); err != nil {
+	if err := s.revoker.Add(ctx, claims.GrantID); err != nil {
 		return err
 	}
 	if !again {
 		s.cfg.Metrics.Revoked(metrics.ByClient, 1)
-		s.cfg.Audit.Write(r.Context(), audit.Event{
+		s.cfg.Audit.Write(ctx, audit.Event{
 			Name: audit.GrantRevoke, By: audit.ByClient, User: claims.Subject, Resource: claims.Audience, GrantID: claims.GrantID,
 		})
 	}

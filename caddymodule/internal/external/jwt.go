@@ -26,6 +26,21 @@ var algorithms = []jose.SignatureAlgorithm{
 // tokens often say JWT as well and are told by their claims.
 var types = []string{"at+jwt", "application/at+jwt", "jwt", "application/jwt", ""}
 
+// checkHeader returns the typ of a header, in lower case. Keys come from the
+// issuer's set only: jwk, jku, x5u and x5c headers are never followed.
+func checkHeader(header map[jose.HeaderKey]any) (typ string, err error) {
+	typ, isText := header[jose.HeaderType].(string)
+	typ = strings.ToLower(typ)
+	_, critical := header["crit"]
+	switch {
+	case header[jose.HeaderType] != nil && !isText, !slices.Contains(types, typ):
+		return "", malformed("its type is not that of an access token")
+	case critical:
+		return "", malformed("it demands extensions (crit)")
+	}
+	return typ, nil
+}
+
 // checkJWT verifies a token by the keys of the issuer that it names, and no
 // others.
 func (v *Verifier) checkJWT(ctx context.Context, raw string, now time.Time) (*verified, error) {
@@ -33,17 +48,9 @@ func (v *Verifier) checkJWT(ctx context.Context, raw string, now time.Time) (*ve
 	if err != nil || len(signed.Signatures) != 1 {
 		return nil, malformed("it is no JWT with one of the signature algorithms")
 	}
-	// Keys come from the issuer's set only: jwk, jku, x5u and x5c headers are
-	// never followed.
-	header := signed.Signatures[0].Protected
-	typ, isText := header.ExtraHeaders[jose.HeaderType].(string)
-	typ = strings.ToLower(typ)
-	_, critical := header.ExtraHeaders["crit"]
-	switch {
-	case header.ExtraHeaders[jose.HeaderType] != nil && !isText, !slices.Contains(types, typ):
-		return nil, malformed("its type is not that of an access token")
-	case critical:
-		return nil, malformed("it demands extensions (crit)")
+	typ, err := checkHeader(signed.Signatures[0].Protected.ExtraHeaders)
+	if err != nil {
+		return nil, err
 	}
 	claims, err := parse(signed.UnsafePayloadWithoutVerification())
 	if err != nil {

@@ -49,16 +49,18 @@ func jsonOf(v any) string {
 	return string(data)
 }
 
+// call is a call of a tool with these params.
+func callWith(params string) string {
+	return `{"id":1,"method":"tools/call","params":{` + params + `}}`
+}
+
 // TestParseRefuses has what servers could take for a call that it does not look
-// like, and what they could not take for JSON at all.
+// like.
 func TestParseRefuses(t *testing.T) {
-	call := func(params string) string { return `{"id":1,"method":"tools/call","params":{` + params + `}}` }
 	for _, tt := range []struct {
 		name, body string
 		code       int
 	}{
-		{"nothing", "", CodeParse},
-		{"white space", "  ", CodeParse},
 		{"text", "tools/call", CodeInvalidRequest},
 		{"a string", `"tools/call"`, CodeInvalidRequest},
 		{"null", "null", CodeInvalidRequest},
@@ -69,8 +71,8 @@ func TestParseRefuses(t *testing.T) {
 		{"two methods", `{"method":"ping","method":"tools/call"}`, CodeInvalidRequest},
 		{"two methods, one with escapes", `{"method":"ping","m\u0065thod":"tools/call"}`, CodeInvalidRequest},
 		{"two params", `{"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}`, CodeInvalidRequest},
-		{"two names", call(`"name":"a","name":"b"`), CodeInvalidRequest},
-		{"two names, one with escapes", call(`"name":"a","nam\u0065":"b"`), CodeInvalidRequest},
+		{"two names", callWith(`"name":"a","name":"b"`), CodeInvalidRequest},
+		{"two names, one with escapes", callWith(`"name":"a","nam\u0065":"b"`), CodeInvalidRequest},
 		{"two URIs", `{"method":"resources/read","params":{"uri":"a","uri":"b"}}`, CodeInvalidRequest},
 		{"two ids", `{"id":1,"id":2,"method":"ping"}`, CodeInvalidRequest},
 		{"Method", `{"method":"ping","Method":"tools/call"}`, CodeInvalidRequest},
@@ -78,9 +80,9 @@ func TestParseRefuses(t *testing.T) {
 		{"Params", `{"method":"tools/call","Params":{"name":"a"}}`, CodeInvalidRequest},
 		{"paramſ", `{"method":"tools/call","params":{"name":"a"},"paramſ":{"name":"b"}}`, CodeInvalidRequest},
 		{"paramſ with escapes", `{"method":"tools/call","params":{"name":"a"},"param\u017f":{"name":"b"}}`, CodeInvalidRequest},
-		{"NAME", call(`"name":"a","NAME":"b"`), CodeInvalidRequest},
+		{"NAME", callWith(`"name":"a","NAME":"b"`), CodeInvalidRequest},
 		{"__proto__ of a message", `{"id":1,"__proto__":{"method":"tools/call","params":{"name":"a"}}}`, CodeInvalidRequest},
-		{"__proto__ of the params", call(`"name":"a","__pr\u006fto__":{"name":"b"}`), CodeInvalidRequest},
+		{"__proto__ of the params", callWith(`"name":"a","__pr\u006fto__":{"name":"b"}`), CodeInvalidRequest},
 		{"a method that is no text", `{"method":1}`, CodeInvalidRequest},
 		{"a method that is null", `{"method":null,"result":{}}`, CodeInvalidRequest},
 		{"a method in a list", `{"method":["tools/call"]}`, CodeInvalidRequest},
@@ -92,56 +94,70 @@ func TestParseRefuses(t *testing.T) {
 		{"a long method", `{"method":"` + strings.Repeat("x", maxMethod+1) + `"}`, CodeInvalidRequest},
 		{"a call without params", `{"id":1,"method":"tools/call"}`, CodeInvalidParams},
 		{"a call with a list", `{"method":"tools/call","params":["a"]}`, CodeInvalidParams},
-		{"a call without a name", call(`"arguments":{}`), CodeInvalidParams},
-		{"a call with an empty name", call(`"name":""`), CodeInvalidParams},
-		{"a name that is no text", call(`"name":{"a":1}`), CodeInvalidParams},
-		{"a name that is null", call(`"name":null`), CodeInvalidParams},
-		{"NUL in a name", call(`"name":"a\u0000b"`), CodeParse},
-		{"NUL in a key", call(`"name\u0000":"a"`), CodeParse},
-		{"half of a pair", call(`"name":"a\ud800"`), CodeParse},
-		{"the other half", call(`"name":"\udc00a"`), CodeParse},
-		{"two first halves", call(`"name":"\ud800\ud800"`), CodeParse},
-		{"half of a pair in a key", call(`"na\ud800me":"a"`), CodeParse},
-		{"a byte order mark", "\xef\xbb\xbf" + call(`"name":"a"`), CodeInvalidRequest},
-		{"UTF-16", "{\x00}\x00", CodeParse},
-		{"Latin-1", call("\"name\":\"\xe9\""), CodeParse},
-		{"an overlong slash", "{\"method\":\"tools\xc0\xafcall\"}", CodeParse},
-		{"a NUL byte behind", call(`"name":"a"`) + "\x00", CodeParse},
-		{"a second message", `{"method":"ping"}{"method":"tools/call"}`, CodeParse},
-		{"a second line", "{\"method\":\"ping\"}\n{\"method\":\"tools/call\"}", CodeParse},
-		{"a comment", `{"method":"ping"/*,"method":"x"*/}`, CodeParse},
-		{"single quotes", `{'method':'tools/call'}`, CodeParse},
-		{"a key without quotes", `{method:"tools/call"}`, CodeParse},
-		{"a comma too many", `{"method":"ping",}`, CodeParse},
-		{"a comma too many in a list", `{"method":"ping","params":[1,]}`, CodeParse},
-		{"a colon too few", `{"method" "ping"}`, CodeParse},
-		{"a control character", "{\"method\":\"ping\",\"x\":\"\x01\"}", CodeParse},
-		{"an escape that is none", `{"method":"ping","x":"\x41"}`, CodeParse},
-		{"an escape that is cut off", `{"method":"ping","x":"\u00`, CodeParse},
-		{"an escape with a sign", `{"method":"ping","x":"\u+041"}`, CodeParse},
-		{"a number that is none", `{"method":"ping","x":01}`, CodeParse},
-		{"another one", `{"method":"ping","x":1.}`, CodeParse},
-		{"and a third", `{"method":"ping","x":.5}`, CodeParse},
-		{"NaN", `{"method":"ping","x":NaN}`, CodeParse},
-		{"True", `{"method":"ping","x":True}`, CodeParse},
-		{"the end of an object", `{"method":"ping"`, CodeParse},
-		{"the end of a list", `{"method":"ping","params":[1`, CodeParse},
-		{"the end of a string", `{"method":"pin`, CodeParse},
-		{"the end of a batch", `[{"method":"ping"}`, CodeParse},
-		{"brackets that do not match", `{"method":"ping","x":[}`, CodeParse},
-		{"nested too deep", `{"method":"x","params":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`, CodeParse},
+		{"a call without a name", callWith(`"arguments":{}`), CodeInvalidParams},
+		{"a call with an empty name", callWith(`"name":""`), CodeInvalidParams},
+		{"a name that is no text", callWith(`"name":{"a":1}`), CodeInvalidParams},
+		{"a name that is null", callWith(`"name":null`), CodeInvalidParams},
+		{"a byte order mark", "\xef\xbb\xbf" + callWith(`"name":"a"`), CodeInvalidRequest},
 		{"nested much too deep", strings.Repeat("[", 4<<20), CodeInvalidRequest},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := Parse([]byte(tt.body))
-			fault, ok := errors.AsType[*Fault](err)
-			if !ok || got != nil {
-				t.Fatalf("accepted as %s", jsonOf(got))
-			}
-			if fault.Code != tt.code || fault.Text == "" {
-				t.Errorf("code %d (%s), want %d", fault.Code, fault.Text, tt.code)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { wantFault(t, tt.body, tt.code) })
+	}
+}
+
+// TestParseRefusesWhatIsNoJSON has what servers could not take for JSON at all.
+func TestParseRefusesWhatIsNoJSON(t *testing.T) {
+	for _, tt := range []struct{ name, body string }{
+		{"nothing", ""},
+		{"white space", "  "},
+		{"NUL in a name", callWith(`"name":"a\u0000b"`)},
+		{"NUL in a key", callWith(`"name\u0000":"a"`)},
+		{"half of a pair", callWith(`"name":"a\ud800"`)},
+		{"the other half", callWith(`"name":"\udc00a"`)},
+		{"two first halves", callWith(`"name":"\ud800\ud800"`)},
+		{"half of a pair in a key", callWith(`"na\ud800me":"a"`)},
+		{"UTF-16", "{\x00}\x00"},
+		{"Latin-1", callWith("\"name\":\"\xe9\"")},
+		{"an overlong slash", "{\"method\":\"tools\xc0\xafcall\"}"},
+		{"a NUL byte behind", callWith(`"name":"a"`) + "\x00"},
+		{"a second message", `{"method":"ping"}{"method":"tools/call"}`},
+		{"a second line", "{\"method\":\"ping\"}\n{\"method\":\"tools/call\"}"},
+		{"a comment", `{"method":"ping"/*,"method":"x"*/}`},
+		{"single quotes", `{'method':'tools/call'}`},
+		{"a key without quotes", `{method:"tools/call"}`},
+		{"a comma too many", `{"method":"ping",}`},
+		{"a comma too many in a list", `{"method":"ping","params":[1,]}`},
+		{"a colon too few", `{"method" "ping"}`},
+		{"a control character", "{\"method\":\"ping\",\"x\":\"\x01\"}"},
+		{"an escape that is none", `{"method":"ping","x":"\x41"}`},
+		{"an escape that is cut off", `{"method":"ping","x":"\u00`},
+		{"an escape with a sign", `{"method":"ping","x":"\u+041"}`},
+		{"a number that is none", `{"method":"ping","x":01}`},
+		{"another one", `{"method":"ping","x":1.}`},
+		{"and a third", `{"method":"ping","x":.5}`},
+		{"NaN", `{"method":"ping","x":NaN}`},
+		{"True", `{"method":"ping","x":True}`},
+		{"the end of an object", `{"method":"ping"`},
+		{"the end of a list", `{"method":"ping","params":[1`},
+		{"the end of a string", `{"method":"pin`},
+		{"the end of a batch", `[{"method":"ping"}`},
+		{"brackets that do not match", `{"method":"ping","x":[}`},
+		{"nested too deep", `{"method":"x","params":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) { wantFault(t, tt.body, CodeParse) })
+	}
+}
+
+// wantFault demands that a body is refused with a code and a reason.
+func wantFault(t *testing.T, body string, code int) {
+	t.Helper()
+	got, err := Parse([]byte(body))
+	fault, ok := errors.AsType[*Fault](err)
+	if !ok || got != nil {
+		t.Fatalf("accepted as %s", jsonOf(got))
+	}
+	if fault.Code != code || fault.Text == "" {
+		t.Errorf("code %d (%s), want %d", fault.Code, fault.Text, code)
 	}
 }
 

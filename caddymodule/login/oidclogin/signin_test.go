@@ -37,70 +37,43 @@ func TestBeginLeadsToTheProvider(t *testing.T) {
 	}
 }
 
+// object is claims or what the userinfo endpoint says.
+type object = map[string]any
+
 func TestFinishReturnsWhoSignedIn(t *testing.T) {
-	subjectAlone := login.Identity{Subject: "acme:248289761001"}
-	tests := []struct {
-		name   string
-		change func(*fake)
-		want   login.Identity // without provider and stamp
+	alone := login.Identity{Subject: "acme:248289761001"}
+	for _, tt := range []struct {
+		name              string
+		idToken, userinfo object
+		want              login.Identity // without provider and stamp
 	}{
-		{"nothing but the subject", func(*fake) {}, subjectAlone},
-		{"everything", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com", "email_verified": true, "name": "Alice", "groups": []string{"x", "y"}}
-		}, login.Identity{Subject: "acme:248289761001", Email: "a@example.com", Name: "Alice", Groups: []string{"x", "y"}}},
-		{"an address that is verified as a string does not count", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com", "email_verified": "true"}
-		}, subjectAlone},
-		{"nor as a number", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com", "email_verified": 1}
-		}, subjectAlone},
-		{"nor one that is not verified", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com", "email_verified": false}
-		}, subjectAlone},
-		{"nor one of which nothing is said", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com"}
-		}, subjectAlone},
-		{"nor one with two @", func(f *fake) {
-			f.claims = map[string]any{"email": "a@evil.example@example.com", "email_verified": true}
-		}, subjectAlone},
-		{"values with control characters are dropped", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com\r\nX: y", "email_verified": true, "name": "A\x00", "groups": []string{"a\nb", "c"}}
-		}, login.Identity{Subject: "acme:248289761001", Groups: []string{"c"}}},
-		{"and those of other types", func(f *fake) {
-			f.claims = map[string]any{"name": 7, "groups": []any{1, "a", []string{"b"}, nil, ""}}
-		}, login.Identity{Subject: "acme:248289761001", Groups: []string{"a"}}},
-		{"groups are a list", func(f *fake) { f.claims = map[string]any{"groups": "admins"} }, subjectAlone},
-		{"long values are dropped", func(f *fake) {
-			f.claims = map[string]any{"name": long(300), "groups": []string{long(300), "a"}}
-		}, login.Identity{Subject: "acme:248289761001", Groups: []string{"a"}}},
-		{"many groups are cut off", func(f *fake) { f.claims = map[string]any{"groups": many(5000, "g")} },
-			login.Identity{Subject: "acme:248289761001", Groups: many(500, "g")}},
-		{"the userinfo endpoint knows more", func(f *fake) {
-			f.claims = map[string]any{"name": "Alice"}
-			f.userinfo = map[string]any{"sub": "248289761001", "name": "Bob", "email": "a@example.com", "email_verified": true, "groups": []string{"g"}}
-		}, login.Identity{Subject: "acme:248289761001", Email: "a@example.com", Name: "Alice", Groups: []string{"g"}}},
-		{"but cannot vouch for what the ID token does not", func(f *fake) {
-			f.claims = map[string]any{"email": "a@example.com", "email_verified": false}
-			f.userinfo = map[string]any{"sub": "248289761001", "email": "a@example.com", "email_verified": true}
-		}, subjectAlone},
-		{"verified as a string there", func(f *fake) {
-			f.userinfo = map[string]any{"sub": "248289761001", "email": "a@example.com", "email_verified": "true"}
-		}, subjectAlone},
-		{"ES256", func(f *fake) { f.sign(jose.ES256, ecKey, ecKey.Public()) }, subjectAlone},
-		{"PS256", func(f *fake) { f.sign(jose.PS256, rsaKey, rsaKey.Public()) }, subjectAlone},
-		{"EdDSA", func(f *fake) { f.sign(jose.EdDSA, edKey, edKey.Public()) }, subjectAlone},
-		{"for several audiences with azp", func(f *fake) {
-			f.claims = map[string]any{"aud": []string{clientID, "other"}, "azp": clientID}
-		}, subjectAlone},
-		{"at_hash", func(f *fake) { f.claims = map[string]any{"at_hash": halfHash("at")} }, subjectAlone},
-		{"a clock that is some seconds off", func(f *fake) {
-			f.claims = map[string]any{"exp": time.Now().Add(-10 * time.Second).Unix()}
-		}, subjectAlone},
-	}
-	for _, tt := range tests {
+		{"nothing but the subject", nil, nil, alone},
+		{"everything", object{"email": "a@example.com", "email_verified": true, "name": "Alice", "groups": []string{"x", "y"}},
+			nil, login.Identity{Subject: alone.Subject, Email: "a@example.com", Name: "Alice", Groups: []string{"x", "y"}}},
+		{"an address that is verified as a string does not count", object{"email": "a@example.com", "email_verified": "true"}, nil, alone},
+		{"nor as a number", object{"email": "a@example.com", "email_verified": 1}, nil, alone},
+		{"nor one that is not verified", object{"email": "a@example.com", "email_verified": false}, nil, alone},
+		{"nor one of which nothing is said", object{"email": "a@example.com"}, nil, alone},
+		{"nor one with two @", object{"email": "a@evil.example@example.com", "email_verified": true}, nil, alone},
+		{"values with control characters are dropped", object{"email": "a@example.com\r\nX: y", "email_verified": true, "name": "A\x00", "groups": []string{"a\nb", "c"}},
+			nil, login.Identity{Subject: alone.Subject, Groups: []string{"c"}}},
+		{"and those of other types", object{"name": 7, "groups": []any{1, "a", []string{"b"}, nil, ""}},
+			nil, login.Identity{Subject: alone.Subject, Groups: []string{"a"}}},
+		{"groups are a list", object{"groups": "admins"}, nil, alone},
+		{"long values are dropped", object{"name": long(300), "groups": []string{long(300), "a"}},
+			nil, login.Identity{Subject: alone.Subject, Groups: []string{"a"}}},
+		{"many groups are cut off", object{"groups": many(5000, "g")}, nil,
+			login.Identity{Subject: alone.Subject, Groups: many(500, "g")}},
+		{"the userinfo endpoint knows more", object{"name": "Alice"},
+			object{"sub": "248289761001", "name": "Bob", "email": "a@example.com", "email_verified": true, "groups": []string{"g"}},
+			login.Identity{Subject: alone.Subject, Email: "a@example.com", Name: "Alice", Groups: []string{"g"}}},
+		{"but cannot vouch for what the ID token does not", object{"email": "a@example.com", "email_verified": false},
+			object{"sub": "248289761001", "email": "a@example.com", "email_verified": true}, alone},
+		{"verified as a string there", nil, object{"sub": "248289761001", "email": "a@example.com", "email_verified": "true"}, alone},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
-			tt.change(f)
+			f.claims, f.userinfo = tt.idToken, tt.userinfo
 			got, err := f.signIn()
 			if err != nil {
 				t.Fatal(err)
@@ -111,6 +84,32 @@ func TestFinishReturnsWhoSignedIn(t *testing.T) {
 			got.Provider, got.Stamp = "", ""
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("unexpected identity (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFinishAcceptsTokens(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*fake)
+	}{
+		{"ES256", func(f *fake) { f.sign(jose.ES256, ecKey, ecKey.Public()) }},
+		{"PS256", func(f *fake) { f.sign(jose.PS256, rsaKey, rsaKey.Public()) }},
+		{"EdDSA", func(f *fake) { f.sign(jose.EdDSA, edKey, edKey.Public()) }},
+		{"for several audiences with azp", func(f *fake) {
+			f.claims = map[string]any{"aud": []string{clientID, "other"}, "azp": clientID}
+		}},
+		{"at_hash", func(f *fake) { f.claims = map[string]any{"at_hash": halfHash("at")} }},
+		{"a clock that is some seconds off", func(f *fake) {
+			f.claims = map[string]any{"exp": time.Now().Add(-10 * time.Second).Unix()}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(t)
+			tt.change(f)
+			if got, err := f.signIn(); err != nil || got.Subject != "acme:248289761001" {
+				t.Errorf("got %+v, %v", got, err)
 			}
 			if f.form.Get("code_verifier") != verifier || f.form.Get("redirect_uri") != callback || f.form.Get("code") != "c0de" {
 				t.Errorf("the code was redeemed with %v", f.form)
