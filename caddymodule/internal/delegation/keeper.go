@@ -43,11 +43,11 @@ const (
 	// refused it.
 	doubtPause = time.Minute
 
-	// renewTime is how long the provider has to renew tokens, leaseTime how long a
-	// node keeps the others from it, and waitTime how long they, and all requests
-	// of the person, wait.
-	renewTime = 12 * time.Second
+	// leaseTime is how long a node keeps the others from renewing tokens. Of that,
+	// the provider has all but saveTime, which is left for the store. waitTime is
+	// how long the others, and all requests of the person, wait.
 	leaseTime = 15 * time.Second
+	saveTime  = 3 * time.Second
 	waitTime  = 20 * time.Second
 	pollTime  = 100 * time.Millisecond
 
@@ -251,10 +251,11 @@ func (k *Keeper) try(ctx context.Context, user string, from Source) (tokens, err
 	if t.Refresh == "" {
 		return t, ErrNone
 	}
-	if err := k.lease(ctx, key, rec, time.Now().Add(leaseTime)); err != nil {
+	until := time.Now().Add(leaseTime)
+	if err := k.lease(ctx, key, rec, until); err != nil {
 		return t, err
 	}
-	return k.renew(ctx, key, rec, t, from)
+	return k.renew(ctx, key, rec, t, until, from)
 }
 
 // fresh reports whether a token will still be good when it arrives.
@@ -299,12 +300,11 @@ func (k *Keeper) change(ctx context.Context, key string, was *record, fn func(re
 	})
 }
 
-// lease keeps other nodes from renewing the tokens until a moment; the zero time
-// lets them.
+// lease keeps other nodes from renewing the tokens until a moment.
 func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.Time) error {
 	return k.change(ctx, key, was, func(rec *record, _ *store.Record) error {
 		// One that ends later was made before the clock was set back.
-		if left := time.Until(rec.Lease); !until.IsZero() && left > 0 && left <= leaseTime {
+		if left := time.Until(rec.Lease); left > 0 && left <= leaseTime {
 			return errLeased
 		}
 		rec.Lease = until
@@ -312,9 +312,21 @@ func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.
 	})
 }
 
-// renew gets new tokens from the provider. The caller has the lease.
-func (k *Keeper) renew(ctx context.Context, key string, rec *record, t tokens, from Source) (tokens, error) {
-	asking, cancel := context.WithTimeout(ctx, renewTime)
+// release gives a lease back, unless it is another node's by now.
+func (k *Keeper) release(ctx context.Context, key string, was *record, until time.Time) error {
+	return k.change(ctx, key, was, func(rec *record, _ *store.Record) error {
+		if !rec.Lease.Equal(until) {
+			return errLeased
+		}
+		rec.Lease = time.Time{}
+		return nil
+	})
+}
+
+// renew gets new tokens from the provider. The caller has the lease until a moment,
+// counted from before the store was asked for it, which may have taken long.
+func (k *Keeper) renew(ctx context.Context, key string, rec *record, t tokens, until time.Time, from Source) (tokens, error) {
+	asking, cancel := context.WithDeadline(ctx, until.Add(-saveTime))
 	defer cancel()
 	renewed, err := from.Provider.Renew(asking, t.Subject, t.Refresh)
 	switch {
@@ -329,7 +341,7 @@ func (k *Keeper) renew(ctx context.Context, key string, rec *record, t tokens, f
 		return t, ErrNone
 	case err != nil:
 		// What the lease protects has not been used, as far as can be told.
-		_ = k.lease(ctx, key, rec, time.Time{})
+		_ = k.release(ctx, key, rec, until)
 		return t, err
 	}
 	if renewed.Refresh == "" {

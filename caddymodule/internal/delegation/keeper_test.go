@@ -319,6 +319,42 @@ func TestANodeThatDiesWhileItRenewsHoldsNobodyUpForLong(t *testing.T) {
 	})
 }
 
+// slow is a store whose updates take long to be acknowledged.
+type slow struct {
+	store.Store
+	takes time.Duration
+}
+
+func (s slow) Update(ctx context.Context, key string, fn func(store.Record) (store.Record, error)) error {
+	err := s.Store.Update(ctx, key, fn)
+	time.Sleep(s.takes)
+	return err
+}
+
+// A node to which the store has answered late has no more time for the provider than
+// its lease, and does not give away that of the next node.
+func TestALateLeaseIsNoLongerOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.idp.takes = 6 * time.Second
+		k := e.node()
+		late, err := delegation.NewKeeper(slow{e.store, 10 * time.Second}, "test/", derive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		var wg sync.WaitGroup
+		wg.Go(func() { e.want(late, "on the late node", "", delegation.ErrUnavailable) })
+		synctest.Wait()
+		wg.Go(func() { e.want(k, "on the other node", "at1", nil) })
+		wg.Wait()
+		if e.idp.count != 1 {
+			t.Errorf("the provider was asked %d times", e.idp.count)
+		}
+	})
+}
+
 func TestASignInWinsOverARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, fault := range []error{nil, login.ErrDenied} {
