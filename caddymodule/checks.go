@@ -18,7 +18,7 @@ import (
 // the other sites have come together.
 func (b *builder) check(s *site) error {
 	for _, check := range []func(*site) error{
-		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, checkAssertions, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, checkRules, checkStaticScopes, b.checkSharedScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients, checkDelegates, checkFactorUsers,
+		checkHomeLines, checkHomeStore, checkHomeLogins, checkPublicLogins, checkLoginSubjects, checkAssertions, b.checkHeaderTrust, b.checkOthers, b.checkEncryption, checkSubjects, checkOwnScopes, checkRules, checkStaticScopes, b.checkSharedScopes, b.checkClientScopes, b.checkIntrospection, checkDeviceClients, checkUpstreamLines, checkDelegates, checkFactorUsers,
 	} {
 		if err := check(s); err != nil {
 			return err

@@ -208,6 +208,20 @@ func TestTokensOfALoginNeedPeopleWhoSignInThere(t *testing.T) {
 	}.run(t)
 }
 
+func TestNoTwoLinesAreAboutOneHeader(t *testing.T) {
+	checks{
+		"one header for two lines": {
+			"{\nmcp_auth {\nforward_assertion Authorization\n}\n}\n" + siteOf(alice+"upstream_credential secret\n"),
+			"upstream_credential: forward_assertion and upstream_credential are both about the header 'Authorization'. " +
+				"Name another one, for example: forward_assertion X-Mcp-Assertion",
+		},
+		"one header for a line of the global options and one of a resource": {
+			"{\nmcp_auth {\nforward X-User {http.auth.user.id}\n}\n}\n" + siteOf(alice+"resource /a {\nupstream_credential x_user secret\n}\n"),
+			"resources[0].upstream_credential: the header 'X-User' has a line forward as well; keep one of them",
+		},
+	}.run(t)
+}
+
 func TestScopesAreThoseOfALine(t *testing.T) {
 	checks{
 		"a scope of a token": {

@@ -131,6 +131,14 @@ func (s *site) credentials() iter.Seq[*Credential] {
 	}
 }
 
+// checkUpstreamLines looks again at what upstreams are told, as lines of the site and
+// of the global options can be about one header.
+func checkUpstreamLines(s *site) error {
+	var f faults
+	s.options.validateUpstreams(&f)
+	return f.first
+}
+
 // checkDelegates refuses to call upstreams with tokens of a login that is not
 // there, or that gives none.
 func checkDelegates(s *site) error {
