@@ -193,7 +193,7 @@ func (k *Keeper) find(ctx context.Context, user string, from Source) (string, er
 		case err == nil:
 			k.remember(user, t)
 			return t.Access, nil
-		case errors.Is(err, ErrNone):
+		case errors.Is(err, ErrNone), errors.Is(err, errDamaged):
 			return "", ErrNone
 		case errors.Is(err, errChanged):
 			continue

@@ -473,8 +473,27 @@ func TestTokensAreSealed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := k.Token(t.Context(), bob, delegation.Source{Provider: e.idp, Lifetime: lifetime}); got != "" || !errors.Is(err, delegation.ErrUnavailable) {
+	if got, err := k.Token(t.Context(), bob, delegation.Source{Provider: e.idp, Lifetime: lifetime}); got != "" || !errors.Is(err, delegation.ErrNone) {
 		t.Errorf("with the record of another person: %q, %v", got, err)
+	}
+}
+
+// A sign-in mends a record that is damaged; one of a newer version is for newer nodes.
+func TestDamagedRecordsAreNone(t *testing.T) {
+	for value, want := range map[string]error{
+		`{`:       delegation.ErrNone,
+		`{"v":1}`: delegation.ErrNone,
+		`{"v":1,"tokens":{"sealed":1,"key":"00000000","data":"AAAA"}}`: delegation.ErrNone,
+		`{"v":2}`: delegation.ErrUnavailable,
+	} {
+		e := newEnv(t)
+		k := e.node()
+		if err := e.store.Put(t.Context(), "test/delegation/"+alice, store.Record{Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+		e.want(k, value, "", want)
+		e.signIn(k)
+		e.want(k, "after a sign-in", "at0", nil)
 	}
 }
 

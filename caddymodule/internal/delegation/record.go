@@ -54,10 +54,14 @@ func (t tokens) from(p login.Delegate) bool {
 	return p.Recognizes(login.Identity{Subject: t.Subject, Provider: t.Provider, Stamp: t.Stamp})
 }
 
+// errDamaged is for a record that nobody will be able to read at any time, so that
+// waiting does not help.
+var errDamaged = errors.New("the stored tokens of a provider are damaged")
+
 func decode(value []byte) (*record, error) {
 	rec := &record{}
 	if err := json.Unmarshal(value, rec); err != nil {
-		return nil, errors.New("the stored tokens of a provider cannot be read")
+		return nil, errDamaged
 	}
 	if rec.Version != RecordVersion {
 		return nil, fmt.Errorf("the stored tokens of a provider have version %d; this program reads version %d", rec.Version, RecordVersion)
@@ -78,16 +82,18 @@ func (k *Keeper) encode(key string, t tokens) ([]byte, error) {
 }
 
 func (k *Keeper) open(key string, rec *record) (tokens, error) {
+	var t tokens
 	if !seal.Sealed(rec.Tokens) {
-		return tokens{}, errors.New("the stored tokens of a provider are not sealed")
+		return t, fmt.Errorf("%w: they are not sealed", errDamaged)
 	}
 	plain, _, err := k.box.Open(key, rec.Tokens)
-	if err != nil {
-		return tokens{}, fmt.Errorf("the stored tokens of a provider cannot be opened: %w", err)
+	if err == nil {
+		err = json.Unmarshal(plain, &t)
 	}
-	var t tokens
-	err = json.Unmarshal(plain, &t)
-	return t, err
+	if err != nil {
+		return t, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return t, nil
 }
 
 // What stands for a user in keys is that of ids of grants: 10 bytes in base32 with
