@@ -27,8 +27,9 @@ func response(r *http.Request, body string) *http.Response {
 
 const fuzzedIssuer = "https://id.example.com"
 
-// inMemory is a provider without a network whose ID tokens have any claims.
-func inMemory(claims []byte) *oidclogin.Provider {
+// inMemory is a provider without a network whose ID tokens have any claims. What its
+// token endpoint answers may be another thing.
+func inMemory(claims []byte, answer ...func(*http.Request) *http.Response) *oidclogin.Provider {
 	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: ecKey}, nil))
 	token := must(must(signer.Sign(claims)).CompactSerialize())
 	keys := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: ecKey.Public()}}}))
@@ -39,6 +40,9 @@ func inMemory(claims []byte) *oidclogin.Provider {
 			case "/keys":
 				return response(r, string(keys)), nil
 			case "/token":
+				for _, a := range answer {
+					return a(r), nil
+				}
 				return response(r, `{"access_token":"at","token_type":"Bearer","id_token":"`+token+`"}`), nil
 			}
 			return response(r, `{"issuer":"`+fuzzedIssuer+`","authorization_endpoint":"`+fuzzedIssuer+`/a","token_endpoint":"`+
@@ -104,6 +108,44 @@ func FuzzCallback(f *testing.F) {
 		}
 		if errors.Is(err, login.ErrCancelled) && values.Get("error") != "access_denied" {
 			t.Errorf("%q counts as cancelled", query)
+		}
+	})
+}
+
+// FuzzRenew looks for answers of a token endpoint whose tokens could not stand in a
+// header or are somebody else's, and for errors that tell the refresh token.
+func FuzzRenew(f *testing.F) {
+	const subject, refresh = "acme:alice", "the-refresh-token"
+	signer := must(jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: ecKey}, nil))
+	for _, sub := range []string{"alice", "bob"} {
+		claims := must(json.Marshal(map[string]any{"iss": fuzzedIssuer, "aud": clientID, "sub": sub, "exp": 1}))
+		token := must(must(signer.Sign(claims)).CompactSerialize())
+		f.Add(200, `{"access_token":"at","token_type":"bearer","expires_in":"60","refresh_token":"rt","id_token":"`+token+`"}`)
+	}
+	f.Add(200, `{"access_token":"at\r\nX: y","expires_in":-1}`)
+	f.Add(200, `{"access_token":"at","expires_in":99999999999999,"id_token":{}}`)
+	f.Add(400, `{"error":"invalid_grant","error_description":"the-refresh-token"}`)
+	f.Add(503, `the-refresh-token`)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		l := inMemory(nil, func(r *http.Request) *http.Response {
+			resp := response(r, body)
+			resp.StatusCode = status
+			return resp
+		})
+		got, err := l.Renew(t.Context(), subject, refresh)
+		if err != nil {
+			if got != (login.Tokens{}) || strings.Contains(err.Error(), refresh) {
+				t.Errorf("%q: %+v, %v", body, got, err)
+			}
+			return
+		}
+		for _, text := range []string{got.Access, got.Refresh} {
+			if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) || len(text) > 16<<10 {
+				t.Errorf("%q yields the token %q", body, text)
+			}
+		}
+		if got.Access == "" || got.Refresh == refresh {
+			t.Errorf("%q yields %+v", body, got)
 		}
 	})
 }
