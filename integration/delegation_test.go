@@ -34,10 +34,12 @@ func (p *openidProvider) wantOwner(t testing.TB, token, want string) {
 	}
 }
 
-// connect registers a client and lets the person sign in at the provider and agree.
-func (p *openidProvider) connect(t testing.TB, g *gateway, v *visitor, name string) *grant {
+// connect registers a client and lets the person sign in at the provider and agree. extra are parameters of the
+// authorization request besides the usual ones.
+func (p *openidProvider) connect(t testing.TB, g *gateway, v *visitor, name string, extra url.Values) *grant {
 	t.Helper()
 	address, clientID, verifier := g.request(t)
+	address += "&" + extra.Encode()
 	page := v.get(address)
 	if page.form("allow") == nil {
 		page = v.get(page.leave().atProvider(person(name)))
@@ -80,7 +82,7 @@ func startLending(t *testing.T) *lending {
 	l.idp.callback = l.g.origin + "/callback"
 	l.idp.start()
 	l.v = l.g.newVisitor(t)
-	l.gr = l.idp.connect(t, l.g, l.v, "carol")
+	l.gr = l.idp.connect(t, l.g, l.v, "carol", nil)
 	return l
 }
 
@@ -167,6 +169,6 @@ func (l *lending) endsWithProvider(t *testing.T) {
 		t.Errorf("the challenge is %s", challenge)
 	}
 	wantError(t, "the refresh token", l.g.refresh(t, l.gr.clientID, l.gr.refresh), "invalid_grant")
-	l.gr = l.idp.connect(t, l.g, l.v, "carol")
+	l.gr = l.idp.connect(t, l.g, l.v, "carol", nil)
 	l.borrow(t, "after another sign-in")
 }

@@ -120,10 +120,20 @@ func (s *oldState) checkGrants(t *testing.T, g *gateway) {
 // checkBrowser opens the account page, and agrees to another grant for the registered client.
 func (s *oldState) checkBrowser(t *testing.T, g *gateway) {
 	t.Helper()
+	v := g.visitorWith(t, s.Cookies)
+	if p := v.get(g.origin + "/account"); p.status != http.StatusOK || p.form("grant") == nil {
+		t.Errorf("the browser is not signed in any more, or its apps are gone: %v", p)
+	}
+	wantStatus(t, "another code", g.postForm(t, "/token", g.codeFor(t, v, s.ClientID, nil)), http.StatusOK)
+}
+
+// visitorWith is a visitor with the cookies of an earlier time, who knows no password.
+func (g *gateway) visitorWith(t *testing.T, header string) *visitor {
+	t.Helper()
 	v := g.newVisitor(t)
 	v.password = "that of a session which is forgotten"
 	site, errSite := url.Parse(g.origin)
-	cookies, err := http.ParseCookie(s.Cookies)
+	cookies, err := http.ParseCookie(header)
 	if err := errors.Join(errSite, err); err != nil {
 		t.Fatal(err)
 	}
@@ -131,10 +141,7 @@ func (s *oldState) checkBrowser(t *testing.T, g *gateway) {
 		c.Path, c.Secure = "/", true
 	}
 	v.client.Jar.SetCookies(site, cookies)
-	if p := v.get(g.origin + "/account"); p.status != http.StatusOK || p.form("grant") == nil {
-		t.Errorf("the browser is not signed in any more, or its apps are gone: %v", p)
-	}
-	wantStatus(t, "another code", g.postForm(t, "/token", g.codeFor(t, v, s.ClientID, nil)), http.StatusOK)
+	return v
 }
 
 func (c oldClient) signed(form url.Values) url.Values {
