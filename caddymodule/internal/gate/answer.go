@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -194,7 +195,7 @@ func (a *Answer) dropOwnCookies() {
 // What stands for answers of the upstream that the client cannot get.
 var (
 	upstreamUnauthorized = refusalBody{"upstream_unauthorized", "the MCP server behind this gateway refused the gateway's request"}
-	upstreamEncoded      = refusalBody{"upstream_encoded", "the MCP server behind this gateway compresses lists of tools, although it was asked not to"}
+	upstreamEncoded      = refusalBody{"upstream_encoded", "the MCP server behind this gateway sends lists of tools compressed, although it was asked not to, or in another charset than UTF-8"}
 )
 
 // replace writes a 502 in place of the upstream's answer.
@@ -217,6 +218,26 @@ func isEventStream(h http.Header) bool {
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
+// hasASCII reports whether the charset of a type has ASCII where UTF-8 has it. Some
+// servers let clients choose the charset, and in UTF-7 or EBCDIC nothing would look
+// like a list.
+func hasASCII(contentType []string) bool {
+	for _, value := range contentType {
+		if !strings.Contains(strings.ToLower(value), "charset") {
+			continue
+		}
+		_, params, err := mime.ParseMediaType(value)
+		charset := strings.ToLower(params["charset"])
+		if err != nil || !slices.ContainsFunc(asciiCharsets, func(prefix string) bool { return strings.HasPrefix(charset, prefix) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// asciiCharsets are the beginnings of the names of such charsets.
+var asciiCharsets = []string{"utf-8", "utf8", "us-ascii", "iso-8859-", "windows-125"}
+
 // chooseFilter finds out whether the answer can have a list of tools in it. It
 // reports false for one that cannot be looked into.
 func (a *Answer) chooseFilter() bool {
@@ -233,6 +254,9 @@ func (a *Answer) chooseFilter() bool {
 		if !strings.EqualFold(encoding, "identity") {
 			return false
 		}
+	}
+	if !hasASCII(h["Content-Type"]) {
+		return false
 	}
 	// These are about the bytes before.
 	for _, name := range []string{"Content-Length", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Etag", "Accept-Ranges"} {

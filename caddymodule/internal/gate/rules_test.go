@@ -437,23 +437,29 @@ func TestAFilteredListHasNoHeadersOfTheOriginal(t *testing.T) {
 	}
 }
 
-// A compressed list cannot be looked into, so nobody gets it.
-func TestACompressedListIsNotPassedOn(t *testing.T) {
+// A list that is compressed, or not in ASCII, cannot be looked into, so nobody gets it.
+func TestAnEncodedListIsNotPassedOn(t *testing.T) {
 	d, _ := ruledDoor(t)
-	token := d.mint("/mcp", "mcp")
+	token, list := d.mint("/mcp", "mcp"), `{"id":1,"method":"tools/list"}`
 	for _, c := range []struct {
-		name, body, kind string
-		want             int
+		name, body, kind, encoding string
+		want                       int
 	}{
-		{"a list", `{"id":1,"method":"tools/list"}`, "application/json", 502}, {"events", call("get_bug"), "text/event-stream", 502},
-		{"an answer of another kind", call("get_bug"), "application/json", 200},
+		{"a list", list, "application/json", "gzip", 502}, {"events", call("get_bug"), "text/event-stream", "gzip", 502},
+		{"an answer of another kind", call("get_bug"), "application/json", "gzip", 200},
+		{"a list in EBCDIC", list, "application/json;charset=IBM037", "", 502}, {"events in UTF-7", list, "text/event-stream; Charset=utf-7", "", 502},
+		{"a list in no charset", list, "application/json; charset=", "", 502}, {"two charsets", list, "application/json; charset=utf-8; charset=cp500", "", 502},
+		{"an answer in EBCDIC", call("get_bug"), "application/json; charset=IBM037", "", 200},
+		{"a page in Latin-1", list, "text/html; charset=ISO-8859-1", "", 200}, {"events in UTF-8", list, "text/event-stream; charset=\"UTF-8\"", "", 200},
 	} {
 		resp := d.answered(rpc("/mcp", token, c.body), func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "identity" {
 				t.Errorf("%s: the upstream is asked for %q", c.name, r.Header["Accept-Encoding"])
 			}
 			w.Header().Set("Content-Type", c.kind)
-			w.Header().Set("Content-Encoding", "gzip")
+			if c.encoding != "" {
+				w.Header().Set("Content-Encoding", c.encoding)
+			}
 			_, _ = io.WriteString(w, "\x1f\x8b"+toolList)
 		})
 		if data := string(body(t, resp)); resp.StatusCode != c.want || c.want == 502 && (strings.Contains(data, "create_case") || resp.Header.Get("Content-Encoding") != "") {
