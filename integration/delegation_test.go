@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -105,6 +106,7 @@ func TestUpstreamWithTokensOfProvider(t *testing.T) {
 	t.Parallel()
 	l := startLending(t)
 	t.Run("tokens are renewed", l.renews)
+	t.Run("people are kept apart", l.keepsPeopleApart)
 	t.Run("people of other logins have none", l.hasNoneForLocalUsers)
 	t.Run("an outage of the provider", l.survivesOutage)
 	t.Run("the end of the tokens at the provider", l.endsWithProvider)
@@ -133,6 +135,32 @@ func (l *lending) renews(t *testing.T) {
 	}
 	if strings.Contains(string(data), third) {
 		t.Error("the store has the token in clear")
+	}
+}
+
+// keepsPeopleApart has carol and dave call at once, when the tokens of both have to be renewed. The provider ends all
+// tokens of somebody whose refresh token comes twice.
+func (l *lending) keepsPeopleApart(t *testing.T) {
+	dave := l.idp.connect(t, l.g, l.g.newVisitor(t), "dave")
+	l.borrow(t, "the call before")
+	time.Sleep(2 * time.Second)
+	l.rec.reset()
+	var calls sync.WaitGroup
+	for range 8 {
+		for name, token := range map[string]string{"carol": l.gr.access, "dave": dave.access} {
+			calls.Go(func() {
+				a, err := trySend(t.Context(), l.g.client, http.MethodPost, l.g.origin+"/mcp", toolsCall, "Authorization", "Bearer "+token, "X-Name", name)
+				if err != nil || a.status != http.StatusOK {
+					t.Errorf("a call of %s: %+v, %v", name, a, err)
+				}
+			})
+		}
+	}
+	calls.Wait()
+	for _, r := range l.rec.seen() {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		l.g.keepSecret(token)
+		l.idp.wantOwner(t, token, r.Header.Get("X-Name"))
 	}
 }
 
