@@ -135,7 +135,7 @@ func (k *Keeper) drop(user string) {
 }
 
 // Doubt notes that an upstream has refused a token, which the provider may have
-// ended before its time. If the token can be renewed it will be.
+// ended before its time.
 func (k *Keeper) Doubt(user, access string) {
 	if _, ok := k.doubts.Get(user); ok {
 		return
@@ -144,10 +144,13 @@ func (k *Keeper) Doubt(user, access string) {
 	k.known.Set(user, nil, 0)
 }
 
-// doubted reports whether an upstream has refused a token.
-func (k *Keeper) doubted(user string, t tokens) bool {
+// usable reports whether a token may be used as it is. One that an upstream has
+// refused may if it ends by itself and cannot be renewed: it is all there is. One
+// that has no end would stay refused for ever.
+func (k *Keeper) usable(user string, t tokens) bool {
 	refused, ok := k.doubts.Get(user)
-	return ok && refused == t.Access && t.Refresh != ""
+	doubted := ok && refused == t.Access
+	return fresh(t) && (!doubted || t.Refresh == "" && !t.Expires.IsZero())
 }
 
 // Token returns an access token for a user that is good now. It is ErrNone or
@@ -244,7 +247,7 @@ func (k *Keeper) try(ctx context.Context, user string, from Source) (tokens, err
 	if !t.from(from.Provider) {
 		return t, ErrNone
 	}
-	if fresh(t) && !k.doubted(user, t) {
+	if k.usable(user, t) {
 		k.prolong(ctx, key, stored, from)
 		return t, nil
 	}

@@ -222,6 +222,10 @@ func TestWithoutARefreshTokenTheAccessTokenIsAll(t *testing.T) {
 		e.want(k, "when an upstream has refused it", "at0", nil)
 		time.Sleep(time.Hour)
 		e.want(k, "at its end", "", delegation.ErrNone)
+		e.keep(k, login.Tokens{Access: "endless"}, lifetime)
+		e.want(k, "one without an end", "endless", nil)
+		k.Doubt(alice, "endless")
+		e.want(k, "when an upstream has refused one without an end", "", delegation.ErrNone)
 	})
 }
 
