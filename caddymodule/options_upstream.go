@@ -29,7 +29,7 @@ const defaultAssertionHeader = "X-Mcp-Assertion"
 // the client never gets there.
 type Credential struct {
 	// The name of the header. Default: Authorization, with "Bearer " before the
-	// secret.
+	// secret. A token of a login has that there in any case.
 	Header string `json:"header,omitempty"`
 
 	// The secret. May be a placeholder.
@@ -47,7 +47,7 @@ func (c *Credential) headerName() string {
 
 // headerValue is what stands in the header for a secret.
 func (c *Credential) headerValue(secret string) string {
-	if c.Header == "" {
+	if c.Header == "" || c.Login != "" && c.headerName() == "Authorization" {
 		return "Bearer " + secret
 	}
 	return secret

@@ -96,3 +96,21 @@ func TestAnUpstreamCanDoNothingHereWithAnAssertion(t *testing.T) {
 		t.Errorf("as a proof of the client: %d %s", got.status, got.body)
 	}
 }
+
+func TestTheValueOfACredential(t *testing.T) {
+	for _, tt := range []struct {
+		c          Credential
+		name, want string
+	}{
+		{Credential{}, "Authorization", "Bearer x"},
+		{Credential{Header: "x-api-key"}, "X-Api-Key", "x"},
+		{Credential{Header: "authorization"}, "Authorization", "x"}, // perhaps "Basic …"
+		{Credential{Login: "acme"}, "Authorization", "Bearer x"},
+		{Credential{Login: "acme", Header: "authorization"}, "Authorization", "Bearer x"},
+		{Credential{Login: "acme", Header: "X-Access-Token"}, "X-Access-Token", "x"},
+	} {
+		if name, got := tt.c.headerName(), tt.c.headerValue("x"); name != tt.name || got != tt.want {
+			t.Errorf("%+v: %s: %s, want %s: %s", tt.c, name, got, tt.name, tt.want)
+		}
+	}
+}
