@@ -141,7 +141,7 @@ func (l *lending) renews(t *testing.T) {
 // keepsPeopleApart has carol and dave call at once, when the tokens of both have to be renewed. The provider ends all
 // tokens of somebody whose refresh token comes twice.
 func (l *lending) keepsPeopleApart(t *testing.T) {
-	dave := l.idp.connect(t, l.g, l.g.newVisitor(t), "dave")
+	dave := l.idp.connect(t, l.g, l.g.newVisitor(t), "dave", nil)
 	l.borrow(t, "the call before")
 	time.Sleep(2 * time.Second)
 	l.rec.reset()
