@@ -97,6 +97,37 @@ func TestAServiceAccountOfTheConfigurationCanHaveAKey(t *testing.T) {
 	s.token(with(maps.Clone(form), "client_id", "signer")).refused(t, 401, "invalid_client")
 }
 
+// Each assertion that is accepted leaves a mark in the store, so those whom nobody
+// has allowed anything do not get to make as many as they like.
+func TestStrangersWithAKeyUseUpFewAssertions(t *testing.T) {
+	key := newKey(t)
+	s, _, _ := newDocumentSite(t, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": key.set()})
+	marks := func() (n int) {
+		for k := range s.keys() {
+			if strings.Contains(k, "assertion/") {
+				n++
+			}
+		}
+		return n
+	}
+	b := s.browser()
+	b.get("/authorize?" + authorization(documentID).Encode()) // makes the document known
+	for range 200 {
+		s.token(key.assert(redemption(documentID, "junk"), documentID, nil))
+		s.program(request(http.MethodPost, "/revoke", key.assert(url.Values{"token": {"junk"}}, documentID, nil)))
+	}
+	if n := marks(); n == 0 || n > 60 {
+		t.Errorf("a stranger has left %d marks", n)
+	}
+	s.token(key.assert(redemption(documentID, "junk"), documentID, nil)).refused(t, 429, "temporarily_unavailable")
+
+	// Whoever a person has allowed something is no stranger, also at that address.
+	refresh := s.issued(key.assert(redemption(documentID, b.code(authorization(documentID))), documentID, nil)).text("refresh_token")
+	for range 100 {
+		refresh = s.issued(key.assert(renewal(documentID, refresh), documentID, nil)).text("refresh_token")
+	}
+}
+
 // textOf is what a page says, without its tags.
 func textOf(p *page) string {
 	var out []string

@@ -216,10 +216,7 @@ func (s *Server) checkCredentials(r *http.Request, c *client.Client, creds clien
 	case c.Signs() && creds.signed == nil:
 		return oauth.InvalidClient("this client authenticates with private_key_jwt; send a client_assertion")
 	case c.Signs():
-		// Clients in the field write the issuer, the token endpoint, or the
-		// address that the request goes to.
-		return s.clients.Authenticate(r.Context(), c, creds.signed,
-			[]string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + r.URL.Path})
+		return s.checkAssertion(r, c, creds.signed)
 	case creds.signed != nil:
 		return oauth.InvalidClient("this client has no key here; send no client_assertion")
 	case c.Public() && len(creds.secrets) > 0:
@@ -230,6 +227,31 @@ func (s *Server) checkCredentials(r *http.Request, c *client.Client, creds clien
 		return oauth.InvalidClient("the client secret is missing")
 	}
 	return s.checkSecret(r, c, creds.secrets)
+}
+
+// Clients that nobody has allowed anything yet may present so many assertions, at
+// one address and in all: each that is good leaves a mark in the store until it
+// ends, and whoever can publish a metadata document can sign any number of them.
+const (
+	assertionMax    = 60
+	assertionMaxAll = 600
+	assertionWindow = time.Minute
+)
+
+// checkAssertion checks the assertion of a client with a key, and uses it up.
+func (s *Server) checkAssertion(r *http.Request, c *client.Client, a *assertion.Assertion) error {
+	if c.Stranger() {
+		err := limited(r, s.assertions, limit.Peer(s.cfg.ClientIP(r)))
+		if err == nil {
+			err = limited(r, s.allAssertions, "")
+		}
+		if err != nil {
+			return s.countHeld("client_assertion", err)
+		}
+	}
+	// Clients in the field write the issuer, the token endpoint, or the address
+	// that the request goes to.
+	return s.clients.Authenticate(r.Context(), c, a, []string{s.cfg.Issuer, s.cfg.Issuer + pathToken, s.cfg.Issuer + r.URL.Path})
 }
 
 // A client and address may be wrong that often about a secret. The count is not

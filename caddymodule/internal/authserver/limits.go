@@ -17,6 +17,10 @@ type limits struct {
 	secrets   *limit.Tries // of client secrets
 	documents *limit.Limit // of fetches of metadata documents
 
+	// Of assertions of clients that nobody has allowed anything; for each address,
+	// and for all together.
+	assertions, allAssertions *limit.Limit
+
 	registrations *limit.Limit
 	tokens        *limit.Limit // of token requests
 
@@ -37,6 +41,8 @@ func newLimits(counts *limit.Counts, cfg Config) limits {
 		callbacks:     counts.Tries("callback", cfg.LoginMax, cfg.LoginWindow),
 		secrets:       counts.NodeTries("client secret", secretMax, secretWindow),
 		documents:     counts.NodeLimit("document", discoverMax, discoverWindow),
+		assertions:    counts.NodeLimit("client assertion", assertionMax, assertionWindow),
+		allAssertions: counts.NodeLimit("client assertions", assertionMaxAll, assertionWindow),
 		registrations: counts.Limit("register", cfg.RegisterMax, cfg.RegisterWindow),
 		tokens:        counts.Limit("token", cfg.TokenMax, cfg.TokenWindow),
 		devices:       counts.NodeLimit("device", deviceMax, deviceWindow),

@@ -68,6 +68,10 @@ func (c *Client) Public() bool { return c.Secret == nil && !c.Signs() }
 // Signs reports whether the client authenticates with private_key_jwt.
 func (c *Client) Signs() bool { return c.Keys != nil || c.JWKSURI != "" }
 
+// Stranger reports whether the client has a metadata document and nobody has
+// allowed it anything yet, as far as this node knows.
+func (c *Client) Stranger() bool { return c.document != nil && c.document.kept.Load() == 0 }
+
 // Allows reports whether the client may use the grant type. A refresh token is
 // part of the grants in which people agree and needs no permission of its own.
 func (c *Client) Allows(grantType string) bool {
