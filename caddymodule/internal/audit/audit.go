@@ -118,7 +118,8 @@ func (l *Log) Write(ctx context.Context, e Event) {
 	e = e.completed(from.Event)
 	ip := from.ip()
 	suppressed, ok := 0, true
-	if e.Outcome == Refused {
+	// A reuse has ended a grant, which happens once; so no flood may hide it.
+	if e.Outcome == Refused && e.Name != TokenReuse {
 		suppressed, ok = l.bound.admit(ctx, ip)
 	}
 	if !ok {

@@ -124,9 +124,14 @@ func TestAFloodOfRefusalsIsCut(t *testing.T) {
 		if logs.Len() != 1201 {
 			t.Error("a sign-in is missing")
 		}
+		// A token that comes back is refused, and has ended a grant.
+		log.Write(audit.Begin(t.Context(), source("192.0.2.1")), audit.Event{Name: audit.TokenReuse, Outcome: audit.Refused, GrantID: "g1"})
+		if last := logs.All()[logs.Len()-1].ContextMap(); logs.Len() != 1202 || last["grant_id"] != "g1" {
+			t.Error("the end of a grant is missing")
+		}
 		time.Sleep(time.Hour)
 		refuse("192.0.2.1")
-		if last := logs.All()[logs.Len()-1].ContextMap(); logs.Len() != 1202 || last["suppressed"] == nil {
+		if last := logs.All()[logs.Len()-1].ContextMap(); logs.Len() != 1203 || last["suppressed"] == nil {
 			t.Errorf("after an hour: %v", last)
 		}
 	})
