@@ -171,12 +171,13 @@ func (a *Answer) noteSession(status int) {
 	}
 }
 
-// noteEndpoint remembers whom the upstream gives an address to post messages to.
+// noteEndpoint remembers whom the upstream gives an address to post messages to. One
+// with several sessions gives none: some servers repeat there what they were asked.
 func (a *Answer) noteEndpoint(address string) {
 	_, query, _ := strings.Cut(address, "?")
 	query, _, _ = strings.Cut(query, "#")
-	for _, id := range sessionsOf(query) {
-		a.bindSession(id)
+	if ids := sessionsOf(query); len(ids) == 1 {
+		a.bindSession(ids[0])
 	}
 }
 

@@ -194,6 +194,10 @@ func TestWhatGivesNoSession(t *testing.T) {
 		"what is no stream": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "event: endpoint\ndata: ?sessionId=one\n\n")
 		},
+		"an address with two": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "event: endpoint\ndata: ?sessionId=two&x=y&session_id=one\n\n")
+		},
 		"an address without one": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, "event: endpoint\ndata: /messages/one\n\n")
