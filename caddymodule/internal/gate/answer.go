@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"slices"
@@ -195,7 +196,7 @@ func (a *Answer) dropOwnCookies() {
 // What stands for answers of the upstream that the client cannot get.
 var (
 	upstreamUnauthorized = refusalBody{"upstream_unauthorized", "the MCP server behind this gateway refused the gateway's request"}
-	upstreamEncoded      = refusalBody{"upstream_encoded", "the MCP server behind this gateway sends lists of tools compressed, although it was asked not to, or in another charset than UTF-8"}
+	upstreamEncoded      = refusalBody{"upstream_encoded", "the MCP server behind this gateway sends lists of tools compressed, although it was asked not to, in another charset than UTF-8, or as several types"}
 )
 
 // replace writes a 502 in place of the upstream's answer.
@@ -218,21 +219,23 @@ func isEventStream(h http.Header) bool {
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
-// hasASCII reports whether the charset of a type has ASCII where UTF-8 has it. Some
-// servers let clients choose the charset, and in UTF-7 or EBCDIC nothing would look
-// like a list.
-func hasASCII(contentType []string) bool {
-	for _, value := range contentType {
-		if !strings.Contains(strings.ToLower(value), "charset") {
-			continue
-		}
-		_, params, err := mime.ParseMediaType(value)
-		charset := strings.ToLower(params["charset"])
-		if err != nil || !slices.ContainsFunc(asciiCharsets, func(prefix string) bool { return strings.HasPrefix(charset, prefix) }) {
-			return false
-		}
+// readsAsOne reports whether everybody reads an answer of the type in the same way: it
+// has one type, and a charset that has ASCII where UTF-8 has it. Some servers let
+// clients choose the charset, and in UTF-7 or EBCDIC nothing would look like a list.
+func readsAsOne(contentType []string) bool {
+	if strings.Join(contentType, "") == "" {
+		return true
 	}
-	return true
+	_, params, err := mime.ParseMediaType(contentType[0])
+	charset, named := params["charset"]
+	switch {
+	case len(contentType) > 1 || err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter):
+		return false
+	case named:
+		charset = strings.ToLower(charset)
+		return slices.ContainsFunc(asciiCharsets, func(prefix string) bool { return strings.HasPrefix(charset, prefix) })
+	}
+	return err == nil || !strings.Contains(strings.ToLower(contentType[0]), "charset")
 }
 
 // asciiCharsets are the beginnings of the names of such charsets.
@@ -247,15 +250,17 @@ func (a *Answer) chooseFilter() bool {
 		a.filter = policy.NewEventFilter(a.lists.shows)
 	case a.lists.asked:
 		a.filter = policy.NewFilter(a.lists.shows)
+	case strings.Contains(strings.ToLower(strings.Join(h["Content-Type"], " ")), "text/event-stream"):
+		return false // beside another type
 	default:
 		return true
 	}
 	for _, encoding := range h["Content-Encoding"] {
-		if !strings.EqualFold(encoding, "identity") {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
 			return false
 		}
 	}
-	if !hasASCII(h["Content-Type"]) {
+	if !readsAsOne(h["Content-Type"]) {
 		return false
 	}
 	// These are about the bytes before.

@@ -449,6 +449,8 @@ func TestAnEncodedListIsNotPassedOn(t *testing.T) {
 		{"an answer of another kind", call("get_bug"), "application/json", "gzip", 200},
 		{"a list in EBCDIC", list, "application/json;charset=IBM037", "", 502}, {"events in UTF-7", list, "text/event-stream; Charset=utf-7", "", 502},
 		{"a list in no charset", list, "application/json; charset=", "", 502}, {"two charsets", list, "application/json; charset=utf-8; charset=cp500", "", 502},
+		{"a list of two types", list, "text/plain, text/event-stream", "", 502}, {"events of two types", call("get_bug"), "text/plain\ntext/event-stream", "", 502},
+		{"a list with an empty encoding", list, "application/json; x", " ", 200},
 		{"an answer in EBCDIC", call("get_bug"), "application/json; charset=IBM037", "", 200},
 		{"a page in Latin-1", list, "text/html; charset=ISO-8859-1", "", 200}, {"events in UTF-8", list, "text/event-stream; charset=\"UTF-8\"", "", 200},
 	} {
@@ -456,9 +458,9 @@ func TestAnEncodedListIsNotPassedOn(t *testing.T) {
 			if r.Header.Get("Accept-Encoding") != "identity" {
 				t.Errorf("%s: the upstream is asked for %q", c.name, r.Header["Accept-Encoding"])
 			}
-			w.Header().Set("Content-Type", c.kind)
+			w.Header()["Content-Type"] = strings.Split(c.kind, "\n")
 			if c.encoding != "" {
-				w.Header().Set("Content-Encoding", c.encoding)
+				w.Header().Set("Content-Encoding", strings.TrimSpace(c.encoding))
 			}
 			_, _ = io.WriteString(w, "\x1f\x8b"+toolList)
 		})
