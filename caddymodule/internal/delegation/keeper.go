@@ -51,6 +51,10 @@ const (
 	waitTime  = 20 * time.Second
 	pollTime  = 100 * time.Millisecond
 
+	// longestLease is more than any lease of a node whose clock is ahead. What ends
+	// later was made before the clock was set back.
+	longestLease = time.Minute
+
 	// faultPause is how long a provider is left alone after a failure.
 	faultPause = 2 * time.Second
 )
@@ -170,9 +174,11 @@ func (k *Keeper) Token(ctx context.Context, user string, from Source) (string, e
 		defer cancel()
 		return k.find(lasting, user, from)
 	})
+	waiting, cancel := context.WithTimeout(ctx, waitTime)
+	defer cancel()
 	select {
-	case <-ctx.Done():
-		return "", fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case <-waiting.Done():
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, waiting.Err())
 	case got := <-shared:
 		if got.Err != nil {
 			return "", got.Err
@@ -258,7 +264,11 @@ func (k *Keeper) try(ctx context.Context, user string, from Source) (tokens, err
 	if err := k.lease(ctx, key, rec, until); err != nil {
 		return t, err
 	}
-	return k.renew(ctx, key, rec, t, until, from)
+	// It goes on when nobody waits any more, as long as the lease does: the provider
+	// may have used the refresh token up, and what came for it has to be saved.
+	leased, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	defer cancel()
+	return k.renew(leased, key, rec, t, until, from)
 }
 
 // fresh reports whether a token will still be good when it arrives.
@@ -306,8 +316,7 @@ func (k *Keeper) change(ctx context.Context, key string, was *record, fn func(re
 // lease keeps other nodes from renewing the tokens until a moment.
 func (k *Keeper) lease(ctx context.Context, key string, was *record, until time.Time) error {
 	return k.change(ctx, key, was, func(rec *record, _ *store.Record) error {
-		// One that ends later was made before the clock was set back.
-		if left := time.Until(rec.Lease); left > 0 && left <= leaseTime {
+		if left := time.Until(rec.Lease); left > 0 && left <= longestLease {
 			return errLeased
 		}
 		rec.Lease = until
@@ -355,7 +364,7 @@ func (k *Keeper) renew(ctx context.Context, key string, rec *record, t tokens, u
 }
 
 // save takes renewed tokens into the store. Those of before may be used up, so it
-// goes on trying for as long as anybody waits.
+// goes on trying until the lease ends.
 func (k *Keeper) save(ctx context.Context, key string, was *record, t tokens, from Source) error {
 	value, err := k.encode(key, t)
 	if err != nil {

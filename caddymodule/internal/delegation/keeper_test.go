@@ -323,6 +323,57 @@ func TestANodeThatDiesWhileItRenewsHoldsNobodyUpForLong(t *testing.T) {
 	})
 }
 
+// Whoever has waited for the lease of another node has all of its own time.
+func TestARenewalThatNobodyWaitsForAnyMoreIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.idp.takes = 4 * time.Second
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		e.leasedFor(15 * time.Second)
+		var wg sync.WaitGroup
+		wg.Go(func() { e.want(k, "after 20 seconds", "", delegation.ErrUnavailable) })
+		time.Sleep(17 * time.Second)
+		e.store.FailMethods(storetest.Before, storetest.Update)
+		time.Sleep(5 * time.Second)
+		e.store.Heal()
+		wg.Wait()
+		time.Sleep(time.Second)
+		e.want(k, "when the store is back", "at1", nil)
+		if e.idp.count != 1 {
+			t.Errorf("renewed %d times", e.idp.count)
+		}
+	})
+}
+
+// A clock that is behind does not make the lease of another node void.
+func TestALeaseOfANodeWhoseClockIsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		k := e.node()
+		e.signIn(k)
+		time.Sleep(time.Hour)
+		e.leasedFor(17 * time.Second)
+		begin := time.Now()
+		e.want(k, "when the lease has ended", "at1", nil)
+		if took := time.Since(begin); took < 17*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// leasedFor makes a lease of another node.
+func (e *env) leasedFor(d time.Duration) {
+	e.t.Helper()
+	if err := e.store.Update(e.t.Context(), "test/delegation/"+alice, func(r store.Record) (store.Record, error) {
+		r.Value = []byte(strings.TrimSuffix(string(r.Value), "}") + `,"lease":"` + time.Now().Add(d).Format(time.RFC3339Nano) + `"}`)
+		return r, nil
+	}); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 // slow is a store whose updates take long to be acknowledged.
 type slow struct {
 	store.Store
@@ -353,6 +404,7 @@ func TestALateLeaseIsNoLongerOne(t *testing.T) {
 		synctest.Wait()
 		wg.Go(func() { e.want(k, "on the other node", "at1", nil) })
 		wg.Wait()
+		time.Sleep(time.Minute) // until the late node has ended
 		if e.idp.count != 1 {
 			t.Errorf("the provider was asked %d times", e.idp.count)
 		}
@@ -445,14 +497,7 @@ func TestAClockThatIsSetBackHoldsNobodyUp(t *testing.T) {
 		k := e.node()
 		e.signIn(k)
 		time.Sleep(time.Hour)
-		key := "test/delegation/" + alice
-		if err := e.store.Update(t.Context(), key, func(r store.Record) (store.Record, error) {
-			lease := time.Now().Add(time.Hour).Format(time.RFC3339)
-			r.Value = []byte(strings.TrimSuffix(string(r.Value), "}") + `,"lease":"` + lease + `"}`)
-			return r, nil
-		}); err != nil {
-			t.Fatal(err)
-		}
+		e.leasedFor(time.Hour)
 		e.want(k, "with a lease from before", "at1", nil)
 	})
 }
