@@ -159,6 +159,28 @@ func TestSigningOutEndsTheSessionOnTheServer(t *testing.T) {
 	}
 }
 
+// A new sign-in leaves no session behind that nobody could sign out any more.
+func TestSigningInAgainEndsTheSessionOfBefore(t *testing.T) {
+	s := newSite(t)
+	b, _ := s.signedIn("alice")
+	first := b.cookie("__Host-mcp_session")
+	for _, name := range []string{"alice", "bob"} {
+		p := b.get("/authorize?" + authorization(s.register(), "prompt", "login").Encode())
+		if p = p.signIn(name, password); !p.has("/authorize") {
+			t.Fatalf("signing in as %s: %d", name, p.status)
+		}
+		r := request(http.MethodGet, "/account", nil)
+		r.AddCookie(&http.Cookie{Name: "__Host-mcp_session", Value: first})
+		if p := s.browser().send(r); !p.has("/login") {
+			t.Errorf("after a sign-in as %s the session of before goes on", name)
+		}
+		if !b.signedIn() {
+			t.Errorf("%s is not signed in", name)
+		}
+		first = b.cookie("__Host-mcp_session")
+	}
+}
+
 // Whatever fails on the way, asking once more signs out everywhere.
 func TestSigningOutEverywhereCanBeRepeatedUntilItIsDone(t *testing.T) {
 	run := func(n int, when storetest.Moment) []storetest.Call {

@@ -41,7 +41,8 @@ func (s *Server) ResetFactors(ctx context.Context, subject string) (before facto
 
 // afterPassword goes on after the right password: to the second factor of a user
 // who has one, and else into the session. That a user has one is known to nobody
-// before.
+// before. Where a second factor is required, a passkey is one as well: were another
+// one set up in its place, the password alone would be enough for that.
 func (s *Server) afterPassword(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
 	if s.factors != nil {
 		state, err := s.factors.State(r.Context(), user)
@@ -51,16 +52,42 @@ func (s *Server) afterPassword(w http.ResponseWriter, r *http.Request, tx *trans
 		switch {
 		case state.App:
 			return s.leadToCode(w, tx, user)
+		case s.cfg.RequireFactor && len(state.Passkeys) > 0:
+			return s.leadToPasskey(w, tx)
 		case s.cfg.RequireFactor:
 			return s.leadToEnrol(w, tx, user)
 		}
+		return s.admitByPassword(w, r, tx, user)
 	}
 	return s.admit(w, r, tx, user)
 }
 
+// errFactorSince says that a user has set a second factor up since the password.
+var errFactorSince = errors.New("the user has set a second factor up meanwhile")
+
+// admitByPassword is admit for a user who has no second factor. Whoever sets one up
+// ends the sessions of before, but sees only those that are there: the others notice
+// it here.
+func (s *Server) admitByPassword(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
+	_, err := s.welcome(w, r, tx, user, func(ctx context.Context) error {
+		state, err := s.factors.State(ctx, user)
+		if err == nil && state.App {
+			return errFactorSince
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errFactorSince):
+		return s.leadToCode(w, tx, user)
+	case err != nil:
+		return err
+	}
+	return s.afterLogin(w, tx)
+}
+
 // admit starts the session of somebody who has proven everything.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
-	if _, err := s.welcome(w, r, tx, user); err != nil {
+	if _, err := s.welcome(w, r, tx, user, nil); err != nil {
 		return err
 	}
 	return s.afterLogin(w, tx)

@@ -18,13 +18,41 @@ func (s *Server) leadToEnrol(w http.ResponseWriter, tx *transaction, user login.
 	return s.continueAt(w, pathEnrol, next)
 }
 
-// askEnrol shows the key of the second factor that has to be set up.
+// askEnrol shows the key of the second factor that has to be set up. Once that has
+// been done, the address that is left in the browser shows it to nobody.
 func (s *Server) askEnrol(w http.ResponseWriter, r *http.Request) error {
 	tx, err := s.seal.open(r.URL.Query().Get(paramContinue), forEnrol, s.cookies.browser(r))
 	if err != nil {
 		return err
 	}
+	user, state, err := s.toEnrol(r, tx)
+	switch {
+	case err != nil:
+		return err
+	case state.App || len(state.Passkeys) > 0:
+		return s.afterPassword(w, r, tx.enrolled(), user)
+	}
 	return s.showEnrol(w, r, tx, pages.Failed{})
+}
+
+// toEnrol returns the user of a transaction, and what that user has by now.
+func (s *Server) toEnrol(r *http.Request, tx *transaction) (login.Identity, factor.State, error) {
+	user, ok := s.local(r.Context(), *tx.Pending.User)
+	if !ok {
+		return user, factor.State{}, errSignInChanged
+	}
+	state, err := s.factors.State(r.Context(), user)
+	if err != nil {
+		err = unavailable(err)
+	}
+	return user, state, err
+}
+
+// enrolled is the transaction as it was before a second factor had to be set up.
+func (t *transaction) enrolled() *transaction {
+	next := t.resumed()
+	next.Secret = nil
+	return next
 }
 
 func (s *Server) showEnrol(w http.ResponseWriter, r *http.Request, tx *transaction, failed pages.Failed) error {
@@ -59,17 +87,19 @@ func (s *Server) takeEnrol(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	user, ok := s.local(r.Context(), *f.tx.Pending.User)
-	if !ok {
-		return errSignInChanged
+	tx := f.tx.enrolled()
+	user, state, err := s.toEnrol(r, f.tx)
+	switch {
+	case err != nil:
+		return err
+	case len(state.Passkeys) > 0:
+		return s.afterPassword(w, r, tx, user)
 	}
 	var codes []string
 	failed, err := s.judge(r, user, proof, func() (err error) {
 		codes, err = s.factors.Enrol(r.Context(), user, f.tx.Secret, proof.Code)
 		return err
 	})
-	tx := f.tx.resumed()
-	tx.Secret = nil
 	switch {
 	case errors.Is(err, factor.ErrEnrolled):
 		return s.leadToCode(w, tx, user) // the user has set one up in another browser
@@ -80,7 +110,7 @@ func (s *Server) takeEnrol(w http.ResponseWriter, r *http.Request) error {
 		return s.showEnrol(w, r, f.tx, failed)
 	}
 	s.auditFactor(r, user, "second factor: "+pages.DecisionEnrol)
-	current, err := s.welcome(w, r, tx, user)
+	current, err := s.welcome(w, r, tx, user, nil)
 	if err != nil {
 		return err
 	}

@@ -135,8 +135,64 @@ func TestAPasskeyDoesWhereASecondFactorIsRequired(t *testing.T) {
 	if p := s.browser().loginPage().usePasskey(a); !p.has("/authorize") {
 		t.Errorf("got %d", p.status)
 	}
-	if p := s.browser().loginPage().signIn("alice", password); !p.has("/login/factor") {
-		t.Errorf("the password alone: %d", p.status)
+}
+
+// Who has a passkey does not lose it to somebody who knows the password, and could
+// set a second factor of their own up with it.
+func TestNobodySetsASecondFactorUpBesideAPasskeyByThePassword(t *testing.T) {
+	s, a, _ := withPasskey(t)
+	s.reopen(withRequired)
+	b := s.browser()
+	sign := b.loginPage()
+	p := sign.signIn("alice", password)
+	if !p.has("/login/passkey") || p.has("/login/factor") || !strings.Contains(p.body, "Your password alone is not enough") {
+		t.Fatalf("after the password: %d\n%s", p.status, p.body)
+	}
+	if q := b.get(b.get(p.link("Back to sign-in")).link("Use a passkey")); strings.Contains(q.body, "Your password alone") {
+		t.Error("the page speaks of a password that was not given")
+	}
+	if q := p.send("/login/passkey", "answer", "{}"); q.status != http.StatusForbidden || !strings.Contains(q.body, "Your password alone") || b.signedIn() {
+		t.Errorf("with a wrong answer: %d", q.status)
+	}
+	if p = p.send("/login/passkey", "answer", p.answer(a)); !p.has("/authorize") {
+		t.Errorf("with the passkey: %d", p.status)
+	}
+	if p := s.browser().loginPage().signIn("bob", password); !p.has("/login/factor") {
+		t.Errorf("a user without a passkey: %d", p.status)
+	}
+}
+
+// The user has a session of before, and adds a passkey in it, while somebody with the
+// password is about to set a second factor up.
+func TestAPasskeyThatComesFirstKeepsASecondFactorFromBeingSetUp(t *testing.T) {
+	s := newSite(t)
+	alice, _ := s.signedIn("alice")
+	s.reopen(withRequired)
+	p := s.browser().loginPage().signIn("alice", password)
+	theirs := p.scan()
+	if q := alice.addPasskey(newAuthenticator(), "Laptop"); q.status != http.StatusOK {
+		t.Fatalf("adding a passkey: %d", q.status)
+	}
+	if p = p.send("/login/factor", "code", theirs.code(0)); !p.has("/login/passkey") || len(p.codes()) > 0 || p.browser.signedIn() {
+		t.Errorf("got %d\n%s", p.status, p.body)
+	}
+}
+
+// The address of the page stays in the history of the browser.
+func TestTheKeyOfARequiredSecondFactorIsShownUntilItIsSetUp(t *testing.T) {
+	s := newSite(t, withRequired)
+	b := s.browser()
+	p := b.get("/account")
+	address := b.postOnce("/login", with(p.form("/login").values, "username", "alice", "password", password)).header.Get("Location")
+	p = b.get(address)
+	a := p.scan()
+	if q := b.get(address); q.scan().secret != a.secret {
+		t.Error("the page cannot be loaded again")
+	}
+	p.send("/login/factor", "code", a.code(-1))
+	b.get("/account").send("/logout")
+	if q := b.get(address); strings.Contains(q.body, a.secret) || !q.has("/login/code") {
+		t.Errorf("after that: %d\n%s", q.status, q.body)
 	}
 }
 
@@ -154,7 +210,9 @@ func TestAStoreFaultWithARequiredSecondFactorIsA503(t *testing.T) {
 			}},
 			{"see the key", func(f *flow) *http.Response {
 				resp := f.opened(f.page.header.Get("Location"))
-				a.secret = f.page.scan().secret
+				if resp.StatusCode == http.StatusOK {
+					a.secret = f.page.scan().secret
+				}
 				return resp
 			}},
 			{"set it up", func(f *flow) *http.Response {

@@ -212,11 +212,21 @@ func (s *Server) switchUser(w http.ResponseWriter, r *http.Request) error {
 
 // endSession signs the browser out.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
-	if id, ok := s.sessions.id(s.cookies.read(r, s.cookies.sessionName())); ok {
-		if err := s.sessions.end(r.Context(), id); err != nil {
-			return unavailable(err)
-		}
+	if err := s.dropSession(r); err != nil {
+		return err
 	}
 	s.cookies.clear(w, s.cookies.sessionName())
+	return nil
+}
+
+// dropSession ends the session of the browser on the server.
+func (s *Server) dropSession(r *http.Request) error {
+	id, ok := s.sessions.id(s.cookies.read(r, s.cookies.sessionName()))
+	if !ok {
+		return nil
+	}
+	if err := s.sessions.end(r.Context(), id); err != nil {
+		return unavailable(err)
+	}
 	return nil
 }

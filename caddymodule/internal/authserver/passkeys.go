@@ -33,6 +33,14 @@ func (s *Server) passkeyAddress(sealed string) string {
 	return pathPasskey + "?" + url.Values{paramContinue: {sealed}}.Encode()
 }
 
+// leadToPasskey sends somebody who has given the right password to the page for
+// passkeys. A passkey signs in by itself, so that page need not know of the password.
+func (s *Server) leadToPasskey(w http.ResponseWriter, tx *transaction) error {
+	next := *tx
+	next.Due = true
+	return s.continueAt(w, pathPasskey, &next)
+}
+
 // askPasskey asks for a passkey in place of the password.
 func (s *Server) askPasskey(w http.ResponseWriter, r *http.Request) error {
 	tx, c, err := s.continued(r, r.URL.Query().Get(paramContinue))
@@ -50,15 +58,16 @@ func (s *Server) showPasskey(w http.ResponseWriter, r *http.Request, tx *transac
 		return err
 	}
 	tx.Session = ""
-	v := pages.PasskeyPage{Options: string(asked.Options), Failed: failed, Locales: tx.Locales}
+	v := pages.PasskeyPage{Options: string(asked.Options), Due: tx.Due, Failed: failed, Locales: tx.Locales}
 	if c != nil {
 		view := s.clientView(c, tx.RedirectURI)
 		v.Client, v.Resource = &view, s.resourceView(tx.Resource)
 	}
-	if v.Back, err = s.onward(tx); err != nil {
+	if v.Token, err = s.seal.seal(tx.waiting(forPasskey, newQuestion(asked))); err != nil {
 		return err
 	}
-	if v.Token, err = s.seal.seal(tx.waiting(forPasskey, newQuestion(asked))); err != nil {
+	tx.Due = false // whoever goes back begins anew
+	if v.Back, err = s.onward(tx); err != nil {
 		return err
 	}
 	s.rendered(w, s.pages.Passkey(w, r, failedStatus(w, failed), v))

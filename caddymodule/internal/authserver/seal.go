@@ -60,6 +60,10 @@ type transaction struct {
 	// signed in, or has added a passkey.
 	Pending *pending `json:"pe,omitempty"`
 
+	// Due says on the page for passkeys that the password was right and is not
+	// enough. Nothing else depends on it.
+	Due bool `json:"du,omitempty"`
+
 	// Secret is that of an authenticator app that is being set up.
 	Secret []byte `json:"se,omitempty"`
 

@@ -47,15 +47,22 @@ func (s *sessions) userPart(subject string) string {
 }
 
 // start signs a user in and returns the cookie's value. Every sign-in makes a
-// new session, so nobody can plant one beforehand.
-func (s *sessions) start(ctx context.Context, user login.Identity) (cookie string, err error) {
+// new session, so nobody can plant one beforehand. When confirm says no to the new
+// session, it ends.
+func (s *sessions) start(ctx context.Context, user login.Identity, confirm func(context.Context) error) (cookie string, err error) {
 	data, err := json.Marshal(session{Version: sessionVersion, User: user, Since: time.Now().UTC()})
 	if err != nil {
 		return "", err
 	}
 	cookie = s.userPart(user.Subject) + "." + rand.Text()
 	key, _ := s.id(cookie)
-	return cookie, s.store.Put(ctx, s.prefix+key, store.Record{Value: data, Expires: time.Now().Add(s.lifetime)})
+	if err := s.store.Put(ctx, s.prefix+key, store.Record{Value: data, Expires: time.Now().Add(s.lifetime)}); err != nil || confirm == nil {
+		return cookie, err
+	}
+	if err := confirm(ctx); err != nil {
+		return "", errors.Join(err, s.end(ctx, key))
+	}
+	return cookie, nil
 }
 
 // id is the store key of a cookie.

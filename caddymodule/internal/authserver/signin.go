@@ -101,8 +101,10 @@ func (s *Server) local(ctx context.Context, id login.Identity) (login.Identity, 
 	return now, ok && now.Provider == id.Provider && now.Stamp == id.Stamp
 }
 
-// welcome signs somebody in who has just proven who they are.
-func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) (*session, error) {
+// welcome signs somebody in who has just proven who they are. The session that the
+// browser had ends: whoever signs out afterwards shall leave none behind. confirm is
+// asked, if there is one, once the new session is there and before anybody has it.
+func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity, confirm func(context.Context) error) (*session, error) {
 	if !s.admits(user) {
 		s.cfg.Metrics.Login(user.Provider, metrics.LoginNotAllowed)
 		s.auditLogin(r.Context(), user.Subject, user.Provider, "no line 'allow' fits the user")
@@ -112,7 +114,13 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, tx *transaction
 	if err := s.keepDelegated(r.Context(), user); err != nil {
 		return nil, unavailable(err)
 	}
-	cookie, err := s.sessions.start(r.Context(), user)
+	if err := s.dropSession(r); err != nil {
+		return nil, err
+	}
+	cookie, err := s.sessions.start(r.Context(), user, confirm)
+	if errors.Is(err, errFactorSince) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -162,7 +170,7 @@ func (s *Server) vouched(w http.ResponseWriter, r *http.Request, tx *transaction
 	if current != nil && current.User.Subject == user.Subject && current.User.Provider == user.Provider && !tx.outdated(current.Since) {
 		return current, nil
 	}
-	return s.welcome(w, r, tx, user)
+	return s.welcome(w, r, tx, user, nil)
 }
 
 // vouchedElsewhere signs in whom a proxy vouches for on the way to the account page

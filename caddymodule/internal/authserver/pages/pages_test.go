@@ -261,6 +261,7 @@ func addPasskeys(r *Renderer, all map[string]func(http.ResponseWriter, *http.Req
 	for name, v := range map[string]PasskeyPage{
 		"use":     {Client: &claude, Options: options, Back: "/authorize?continue=x", Token: token},
 		"account": {Options: options, Back: "/account", Token: token, Failed: Failed{Failure: WrongPasskey}},
+		"due":     {Options: options, Due: true, Back: "/account", Token: token},
 		"add":     {Options: options, Adding: true, Back: "/account", Token: token},
 	} {
 		all["passkey "+name] = func(w http.ResponseWriter, req *http.Request) error { return r.Passkey(w, req, 200, v) }

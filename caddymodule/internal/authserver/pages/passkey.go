@@ -12,6 +12,9 @@ type PasskeyPage struct {
 	// Adding says that a new passkey is made, and none is used.
 	Adding bool
 
+	// Due says that the password was right, and a second factor is required.
+	Due bool
+
 	// Options is the JSON for navigator.credentials.
 	Options string
 
