@@ -75,6 +75,9 @@ var expiryRules = []rule{
 		put(t, s, "put/longer", longer)
 		putShort(t, s, "update/none")
 		err := s.Update(t.Context(), "update/none", func(r store.Record) (store.Record, error) {
+			if !r.Exists() { // a very slow machine may be too late
+				r = value("short")
+			}
 			r.Expires = time.Time{}
 			return r, nil
 		})
