@@ -48,10 +48,11 @@ var allowed = map[string][]string{
 	"caddymodule/internal/apitoken": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/feed", "caddymodule/store",
 	},
-	"caddymodule/internal/outbound":  {"caddymodule/internal/bounded"},
-	"caddymodule/internal/jwks":      {},
-	"caddymodule/internal/audit":     {"caddymodule/internal/oauth", "caddymodule/internal/limit"},
-	"caddymodule/internal/assertion": {},
+	"caddymodule/internal/outbound":      {"caddymodule/internal/bounded"},
+	"caddymodule/internal/jwks":          {},
+	"caddymodule/internal/jwks/jwkstest": {},
+	"caddymodule/internal/audit":         {"caddymodule/internal/oauth", "caddymodule/internal/limit"},
+	"caddymodule/internal/assertion":     {},
 	"caddymodule/internal/external": {
 		"caddymodule/internal/oauth", "caddymodule/internal/token", "caddymodule/internal/outbound", "caddymodule/internal/bounded",
 		"caddymodule/internal/jwks",

@@ -1,11 +1,9 @@
 package apitoken_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/apitoken"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
@@ -70,33 +67,13 @@ func TestWhatHappensWhileNobodyListensIsNoticed(t *testing.T) {
 	})
 }
 
-// lateStore holds the answer to a Get back, once it is told to.
-type lateStore struct {
-	store.Store
-	hold     sync.Once
-	armed    bool
-	answered chan struct{} // closed when the answer is there
-	release  chan struct{}
-}
-
-func (s *lateStore) Get(ctx context.Context, key string) (store.Record, error) {
-	r, err := s.Store.Get(ctx, key)
-	if s.armed {
-		s.hold.Do(func() {
-			close(s.answered)
-			<-s.release
-		})
-	}
-	return r, err
-}
-
 func TestAnAnswerThatComesLateBringsNoRevokedTokenBack(t *testing.T) {
-	s := &lateStore{Store: newStore(t), answered: make(chan struct{}), release: make(chan struct{})}
+	s := storetest.NewLate(newStore(t))
 	n := newNode(t, s)
 	secret := n.make(apitoken.Spec{Name: "ci"})
-	s.armed = true
+	s.Arm()
 	stop := n.follow() // which reads the token
-	<-s.answered
+	<-s.Answered
 	revoked := make(chan error, 1)
 	go func() { revoked <- n.Revoke(t.Context(), "ci") }()
 	var err error
@@ -106,7 +83,7 @@ func TestAnAnswerThatComesLateBringsNoRevokedTokenBack(t *testing.T) {
 		finished = true
 	case <-time.After(200 * time.Millisecond):
 	}
-	close(s.release)
+	close(s.Release)
 	if !finished {
 		err = <-revoked
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks/jwkstest"
 )
 
 // signed signs a payload with a key that is of no account here.
@@ -22,23 +23,11 @@ func signed(t testing.TB, typ, payload string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := &jose.SignerOptions{}
+	header := map[string]any{}
 	if typ != "" {
-		options = options.WithType(jose.ContentType(typ))
+		header["typ"] = typ
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	object, err := signer.Sign([]byte(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	compact, err := object.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return compact
+	return jwkstest.Sign(t, jose.JSONWebKey{Key: key, Algorithm: "ES256"}, header, []byte(payload))
 }
 
 func TestTypesOfAssertions(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks/jwkstest"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/outbound"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -221,24 +222,8 @@ func (k *key) assert(form url.Values, id string, change map[string]any) url.Valu
 	now := time.Now()
 	claims := map[string]any{"iss": id, "sub": id, "aud": issuer, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix()}
 	maps.Copy(claims, change)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: k.private, KeyID: "k"}}, nil)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		k.t.Fatal(err)
-	}
 	out := maps.Clone(form)
-	out.Set("client_assertion", compact)
+	out.Set("client_assertion", jwkstest.Sign(k.t, jose.JSONWebKey{Key: k.private, KeyID: "k", Algorithm: "ES256"}, nil, claims))
 	out.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	return out
 }

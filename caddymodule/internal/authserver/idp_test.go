@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks/jwkstest"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login/oidclogin"
 )
@@ -122,30 +123,12 @@ func (p *idp) signed(typ string, header map[string]any, claims any) string {
 
 func signedBy(t *testing.T, key jose.JSONWebKey, typ string, header map[string]any, claims any) string {
 	t.Helper()
-	options := &jose.SignerOptions{}
+	all := map[string]any{}
+	maps.Copy(all, header)
 	if typ != "" {
-		options = options.WithType(jose.ContentType(typ))
+		all["typ"] = typ
 	}
-	for name, value := range header {
-		options = options.WithHeader(jose.HeaderKey(name), value)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return compact
+	return jwkstest.Sign(t, key, all, claims)
 }
 
 // byHand puts an assertion together that no library would sign.

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks/jwkstest"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/outbound"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -179,27 +180,11 @@ func jwks(t testing.TB, signers ...*signer) string {
 // a value.
 func (s *signer) sign(t testing.TB, claims any, header ...any) string {
 	t.Helper()
-	options := (&jose.SignerOptions{}).WithType("JWT")
+	all := map[string]any{"typ": "JWT"}
 	for i := 0; i < len(header); i += 2 {
-		options = options.WithHeader(jose.HeaderKey(header[i].(string)), header[i+1])
+		all[header[i].(string)] = header[i+1]
 	}
-	made, err := jose.NewSigner(jose.SigningKey{Algorithm: s.alg, Key: jose.JSONWebKey{Key: s.private, KeyID: s.id}}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := made.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return compact
+	return jwkstest.Sign(t, jose.JSONWebKey{Key: s.private, KeyID: s.id, Algorithm: string(s.alg)}, all, claims)
 }
 
 const (

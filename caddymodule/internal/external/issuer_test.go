@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/external"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/jwks/jwkstest"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 )
 
@@ -112,35 +113,13 @@ func (i *issuer) claims(changes map[string]any) map[string]any {
 	return c
 }
 
-// sign makes a token of the claims with a key.
+// sign makes a token of the claims with a key. A nil takes a member of the header away.
 func sign(t testing.TB, key jose.JSONWebKey, header, claims map[string]any) string {
 	t.Helper()
-	options := &jose.SignerOptions{ExtraHeaders: map[jose.HeaderKey]any{}}
-	options.WithType("at+jwt")
-	for name, value := range header {
-		if value == nil {
-			delete(options.ExtraHeaders, jose.HeaderKey(name))
-			continue
-		}
-		options.ExtraHeaders[jose.HeaderKey(name)] = value
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Algorithm), Key: key}, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	all := map[string]any{"typ": "at+jwt"}
+	maps.Copy(all, header)
+	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
+	return jwkstest.Sign(t, key, all, claims)
 }
 
 // forge puts a token together by hand.

@@ -14,19 +14,31 @@ import (
 // tells of that. The loop may call the service. An error ends the sequence.
 func (s *Service) All(ctx context.Context) iter.Seq2[*Grant, error] {
 	return func(yield func(*Grant, error) bool) {
+		for r, err := range s.records(ctx) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if g, err := decode(r.Value); err == nil && g.Active(time.Now()) && !yield(g, nil) {
+				return
+			}
+		}
+	}
+}
+
+// records yields the records of all grants, in no particular order. An error ends
+// the sequence.
+func (s *Service) records(ctx context.Context) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
 		for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.prefix)) {
 			var r store.Record
 			if err == nil {
 				r, err = s.store.Get(ctx, key)
 			}
-			switch {
-			case errors.Is(err, store.ErrNotFound):
-				continue
-			case err != nil:
-				yield(nil, err)
-				return
+			if errors.Is(err, store.ErrNotFound) {
+				continue // it has ended meanwhile
 			}
-			if g, err := decode(r.Value); err == nil && g.Active(time.Now()) && !yield(g, nil) {
+			if !yield(r, err) || err != nil {
 				return
 			}
 		}
@@ -59,15 +71,8 @@ func (s *Service) Find(ctx context.Context, id string) (*Grant, error) {
 func (s *Service) RevokeClient(ctx context.Context, clientID string) (int, error) {
 	n := 0
 	var unreadable error
-	for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.prefix)) {
-		var r store.Record
-		if err == nil {
-			r, err = s.store.Get(ctx, key)
-		}
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			continue
-		case err != nil:
+	for r, err := range s.records(ctx) {
+		if err != nil {
 			return n, err
 		}
 		g, err := decode(r.Value)

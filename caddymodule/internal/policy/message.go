@@ -76,7 +76,7 @@ func Parse(body []byte) ([]Message, error) {
 
 func (s *scanner) batch() ([]Message, error) {
 	var out []Message
-	err := s.elements(func() error {
+	err := s.array(func() error {
 		if len(out) == maxBatch {
 			return invalid("the batch has too many messages")
 		}

@@ -76,43 +76,32 @@ func (s *scanner) leave() error {
 // object reads an object and calls each with the decoded key of every member
 // where its value begins.
 func (s *scanner) object(each func(key []byte) error) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	if s.peek() == '}' {
-		return s.leave()
-	}
-	for {
+	return s.elements('}', func() error {
 		key, err := s.key()
 		if err != nil {
 			return err
 		}
-		if err := each(key); err != nil {
-			return err
-		}
-		if s.space(); s.peek() == '}' {
-			return s.leave()
-		}
-		if err := s.take(','); err != nil {
-			return err
-		}
-		s.space()
-	}
+		return each(key)
+	})
 }
 
-// elements reads an array and calls each where an element begins.
-func (s *scanner) elements(each func() error) error {
+// array reads an array and calls each where an element begins.
+func (s *scanner) array(each func() error) error { return s.elements(']', each) }
+
+// elements reads what stands between a bracket and the one that closes it, and
+// calls each where an element begins.
+func (s *scanner) elements(closing byte, each func() error) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
-	if s.peek() == ']' {
+	if s.peek() == closing {
 		return s.leave()
 	}
 	for {
 		if err := each(); err != nil {
 			return err
 		}
-		if s.space(); s.peek() == ']' {
+		if s.space(); s.peek() == closing {
 			return s.leave()
 		}
 		if err := s.take(','); err != nil {
@@ -287,7 +276,7 @@ func (s *scanner) skip() error {
 	case c == '{':
 		return s.skipObject()
 	case c == '[':
-		return s.elements(s.skip)
+		return s.array(s.skip)
 	case c == 't':
 		return s.literal("true")
 	case c == 'f':

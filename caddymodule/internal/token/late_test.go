@@ -1,46 +1,25 @@
 package token_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
-	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
-// lateStore holds the answer to a Get back, once it is told to.
-type lateStore struct {
-	store.Store
-	hold     sync.Once
-	armed    bool
-	answered chan struct{} // closed when the answer is there
-	release  chan struct{}
-}
-
-func (s *lateStore) Get(ctx context.Context, key string) (store.Record, error) {
-	r, err := s.Store.Get(ctx, key)
-	if s.armed {
-		s.hold.Do(func() {
-			close(s.answered)
-			<-s.release
-		})
-	}
-	return r, err
-}
-
 func TestAnAnswerThatComesLateBringsNoStolenKeyBack(t *testing.T) {
-	s := &lateStore{Store: newStore(t), answered: make(chan struct{}), release: make(chan struct{})}
+	s := storetest.NewLate(newStore(t))
 	n := newNode(t, s)
 	stolen := n.mint(t, "grant1")
-	s.armed = true
+	s.Arm()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		// A key id that nobody knows makes the node read the keys.
 		_, _ = n.verifier.Verify(t.Context(), forge(`{"alg":"ES256","typ":"at+jwt","kid":"junk"}`, `{}`, signed(make([]byte, 64))))
 	})
-	<-s.answered
+	<-s.Answered
 	rotated := make(chan []token.KeyInfo, 1)
 	wg.Go(func() {
 		keys, err := n.keys.Rotate(t.Context(), true)
@@ -54,7 +33,7 @@ func TestAnAnswerThatComesLateBringsNoStolenKeyBack(t *testing.T) {
 	case keys = <-rotated: // it need not wait for the answer
 	case <-time.After(200 * time.Millisecond):
 	}
-	close(s.release)
+	close(s.Release)
 	wg.Wait()
 	if keys == nil {
 		keys = <-rotated

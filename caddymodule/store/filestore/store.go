@@ -136,24 +136,12 @@ func removed(t *tables, key string, now time.Time) outcome {
 
 // Keys implements store.Store.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for e, err := range s.entries(ctx, walk{prefix: []byte(prefix)}) {
-			if !yield(e.Key, err) {
-				return
-			}
-		}
-	}
+	return store.KeysOf(s.entries(ctx, walk{prefix: []byte(prefix)}))
 }
 
 // List implements store.Store.
 func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		if err := store.CheckFolder(folder); err != nil {
-			yield(store.Entry{}, err)
-			return
-		}
-		s.entries(ctx, walk{prefix: []byte(folder), shallow: true})(yield)
-	}
+	return store.InFolder(folder, s.entries(ctx, walk{prefix: []byte(folder), shallow: true}))
 }
 
 // entries yields what a walk meets, in a transaction for each page.

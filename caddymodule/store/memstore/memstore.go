@@ -230,24 +230,12 @@ func (s *Store) sweep(now time.Time) int {
 
 // Keys implements store.Store. It takes one snapshot when the loop begins.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		for e, err := range s.entries(ctx, func() []store.Entry { return s.withPrefix(prefix) }) {
-			if !yield(e.Key, err) {
-				return
-			}
-		}
-	}
+	return store.KeysOf(s.entries(ctx, func() []store.Entry { return s.withPrefix(prefix) }))
 }
 
 // List implements store.Store. It takes one snapshot when the loop begins.
 func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		if err := store.CheckFolder(folder); err != nil {
-			yield(store.Entry{}, err)
-			return
-		}
-		s.entries(ctx, func() []store.Entry { return s.appendFolder(nil, folder) })(yield)
-	}
+	return store.InFolder(folder, s.entries(ctx, func() []store.Entry { return s.appendFolder(nil, folder) }))
 }
 
 // entries yields a snapshot.

@@ -54,11 +54,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 // List implements store.Store. It reads the index of the folder. Where Redis has
 // evicted a record, against all advice, its name still comes up.
 func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		if err := store.CheckFolder(folder); err != nil {
-			yield(store.Entry{}, err)
-			return
-		}
+	return store.InFolder(folder, func(yield func(store.Entry, error) bool) {
 		pages := s.pages(ctx, func(ctx context.Context, cursor uint64) ([]string, uint64, error) {
 			return s.client.ZScan(ctx, s.index(folder), cursor, "", pageSize).Result()
 		})
@@ -75,7 +71,7 @@ func (s *Store) List(ctx context.Context, folder string) iter.Seq2[store.Entry, 
 				}
 			}
 		}
-	}
+	})
 }
 
 // entry makes an entry out of a name and its score.
