@@ -74,6 +74,10 @@ func consentOf(tx *transaction, current *session, scopes oauth.Scopes) grant.Con
 	}
 }
 
+// errDeciderChanged refuses a decision: the session ended or changed hands while the
+// page was open, so the person who looks at it now is asked anew.
+var errDeciderChanged = page(pages.RequestExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+
 // decider is who was asked by a form of consent.
 func (s *Server) decider(r *http.Request, f *form) (*session, error) {
 	current, err := s.session(r)
@@ -81,9 +85,7 @@ func (s *Server) decider(r *http.Request, f *form) (*session, error) {
 		return nil, err
 	}
 	if current == nil || f.tx.Session == "" || current.ID != f.tx.Session {
-		// The session ended or changed hands while the page was open: the
-		// person who looks at it now is asked anew.
-		return nil, page(pages.RequestExpired, http.StatusBadRequest, "the sign-in changed while the page was open")
+		return nil, errDeciderChanged
 	}
 	return current, nil
 }
@@ -104,6 +106,11 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, f *form, c *clien
 	current, err := s.decider(r, f)
 	if err != nil {
 		return err
+	}
+	if changed, err := s.contradicts(r, current.User); err != nil {
+		return err
+	} else if changed {
+		return errDeciderChanged
 	}
 	scopes, err := s.decided(r, f, c, current.User)
 	if err != nil {

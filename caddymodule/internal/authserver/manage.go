@@ -3,6 +3,7 @@ package authserver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -183,15 +184,24 @@ func (s *Server) Users(ctx context.Context, local []string, limit int) ([]UserIn
 	return list, leftOut, nil
 }
 
-// SignOut ends all sessions of a user and, with revoke, all grants. It returns how
-// many of each there were.
+// revokeEverything ends what a user has allowed, and returns how many active grants
+// that were. The devices come first: what one has got meanwhile is among the grants.
+func (s *Server) revokeEverything(ctx context.Context, subject string) (int, error) {
+	err := s.grants.TakeBackDevices(ctx, subject)
+	n, revokeErr := s.grants.RevokeAllFor(ctx, subject, func(*grant.Grant) bool { return true })
+	return n, errors.Join(err, revokeErr)
+}
+
+// SignOut ends all sessions of a user and, with revoke, all grants, also those that
+// clients and devices have not come for yet. It returns how many sessions and active
+// grants there were.
 func (s *Server) SignOut(ctx context.Context, subject string, revoke bool) (sessions, grants int, err error) {
 	if sessions, err = s.sessions.endAll(ctx, subject, ""); err != nil {
 		return sessions, 0, err
 	}
 	s.cfg.Audit.Write(ctx, audit.Event{Name: audit.Logout, By: audit.ByOperator, User: subject, Count: sessions})
 	if revoke {
-		grants, err = s.grants.RevokeAllFor(ctx, subject, func(*grant.Grant) bool { return true })
+		grants, err = s.revokeEverything(ctx, subject)
 		s.cfg.Metrics.Revoked(metrics.ByAdmin, grants)
 	}
 	if grants > 0 {

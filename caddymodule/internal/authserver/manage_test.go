@@ -121,6 +121,22 @@ func (s *site) add(a client.Addition) (secret string) {
 	return secret
 }
 
+// What a user has allowed ends with the rest before anybody has come for it.
+func TestSigningOutWithAllGrantsLeavesNothingOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, withDevices)
+		id, d := s.register(), s.startDevice(s.registerDevice())
+		b := s.browser()
+		code := b.code(authorization(id))
+		b.deviceConsent(d).decide("allow")
+		if sessions, grants, err := s.SignOut(t.Context(), "alice", true); sessions != 1 || grants != 0 || err != nil {
+			t.Errorf("%d sessions, %d grants, %v", sessions, grants, err)
+		}
+		s.token(redemption(id, code)).refused(t, 400, "invalid_grant")
+		s.token(polling(d)).refused(t, 400, "access_denied")
+	})
+}
+
 func TestAnAddedClientGoesTheWholeWay(t *testing.T) {
 	s := newSite(t)
 	secret := s.add(client.Addition{ID: "nightly", Scopes: []string{"mcp"}})

@@ -43,7 +43,9 @@ func consentKeyOf(g *grant.Grant) consentKey {
 
 // remembered returns the scopes of a request that its user has allowed before, or
 // nil when the user has to be asked. The memory is the grant itself, for as long
-// as it lives: who removes an app on the account page is asked again.
+// as it lives: who removes an app on the account page is asked again. One that can
+// yield no more tokens, because it was made under another password, is none: a name
+// may have been given to another person.
 func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Client, current *session) (oauth.Scopes, error) {
 	if tx.Ask || !s.remembers(c, tx.RedirectURI) {
 		return nil, nil
@@ -59,7 +61,8 @@ func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Clie
 	}
 	var newest *grant.Grant
 	for _, g := range grants {
-		if consentKeyOf(g) == key && asked.Within(g.Scopes) && (newest == nil || g.Created.After(newest.Created)) {
+		fits := consentKeyOf(g) == key && asked.Within(g.Scopes) && (newest == nil || g.Created.After(newest.Created))
+		if _, counts := s.current(ctx, g.User); fits && counts {
 			newest = g
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
@@ -165,6 +166,16 @@ func TestAConsentIsForgottenWithItsGrant(t *testing.T) {
 			t.Error("a revoked consent is remembered")
 		}
 	})
+	t.Run("another password", func(t *testing.T) {
+		s := newSite(t)
+		s.connected(v)
+		s.users.change(func(known map[string]login.Identity) {
+			known["alice"] = login.Identity{Subject: "alice", Provider: "local", Stamp: "2"}
+		})
+		if p := s.browser().get("/authorize?"+v.Encode()).signIn("alice", password); !p.has("/authorize") {
+			t.Errorf("with another password, alice gets %d", p.status)
+		}
+	})
 	t.Run("another user", func(t *testing.T) {
 		s := newSite(t)
 		s.connected(v)
@@ -194,6 +205,21 @@ func TestRemovingAnAppForgetsAllThatItWasAllowed(t *testing.T) {
 	if _, asked := b.asked(v); !asked {
 		t.Error("the app is still remembered")
 	}
+}
+
+// What a client was given again without a page, and has not redeemed yet, is removed
+// with the app: nobody would be asked about what comes of it.
+func TestRemovingAnAppEndsARememberedCode(t *testing.T) {
+	s := newSite(t)
+	v := authorization(webID, "redirect_uri", webURI)
+	b, _ := s.connected(v)
+	q, asked := b.asked(v)
+	if asked {
+		t.Fatal("the user is asked again")
+	}
+	p := b.get("/account")
+	b.post("/account/revoke", p.form("/account/revoke").values)
+	s.token(redemption(webID, q.Get("code"), "redirect_uri", webURI, "client_secret", webPass)).refused(t, 400, "invalid_grant")
 }
 
 func TestOnlyAPersonsNavigationIsAnsweredWithoutAPage(t *testing.T) {

@@ -173,6 +173,22 @@ func (s *Server) vouched(w http.ResponseWriter, r *http.Request, tx *transaction
 	return s.welcome(w, r, tx, user, nil)
 }
 
+// contradicts reports whether what is in front of the server does not say any more
+// that a form of the authorization endpoint is from the user who was asked.
+func (s *Server) contradicts(r *http.Request, asked login.Identity) (bool, error) {
+	if s.cfg.Request == nil {
+		return false, nil
+	}
+	user, err := s.cfg.Request.Identify(r)
+	switch {
+	case errors.Is(err, login.ErrDenied):
+		return s.cfg.Request.Recognizes(asked), nil
+	case err != nil:
+		return false, unavailable(err)
+	}
+	return user.Subject != asked.Subject || user.Provider != asked.Provider, nil
+}
+
 // vouchedElsewhere signs in whom a proxy vouches for on the way to the account page
 // or to the consent for a device: the word of the proxy counts at the
 // authorization endpoint only, which leads back from there.

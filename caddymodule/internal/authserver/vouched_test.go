@@ -55,6 +55,34 @@ func TestAProxySaysWhoItIs(t *testing.T) {
 	}
 }
 
+// The browser changes hands at the proxy while the page of consent is open.
+func TestWhomAProxyNamesDecides(t *testing.T) {
+	for name, tt := range map[string]struct {
+		user   string
+		status int
+	}{
+		"the one who was asked": {"carol", http.StatusOK}, "another one": {"dave", http.StatusBadRequest}, "nobody": {"", http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &front{user: "carol"}
+			s := newVouchedSite(t, f)
+			p := s.browser().get("/authorize?" + authorization(s.register()).Encode())
+			f.user = tt.user
+			if p = p.submit("decision", "allow"); p.status != tt.status || strings.Contains(p.body, "code=") != (tt.status == http.StatusOK) {
+				t.Errorf("got %d %q", p.status, p.problem())
+			}
+		})
+	}
+}
+
+func TestAProxyThatSaysNothingLeavesALocalUserAlone(t *testing.T) {
+	s := newVouchedSite(t, &front{}, func(cfg *authserver.Config) { cfg.Password = newUsers() })
+	p := s.browser().loginPage().signIn("alice", password)
+	if code := p.submit("decision", "allow").handedOff().Get("code"); code == "" {
+		t.Error("there is no code")
+	}
+}
+
 func TestTheWordOfAProxyCountsAtOnePathOnly(t *testing.T) {
 	f := &front{user: "carol"}
 	s := newVouchedSite(t, f)

@@ -165,6 +165,39 @@ func (s *Service) DenyDevice(ctx context.Context, code oauth.UserCode, id string
 	})
 }
 
+// TakeBackDevices denies what a user has allowed devices that have not come for it
+// yet. It reads the requests of all devices, so it is for operators. A record that
+// cannot be read is an error, as it may be one of them, but keeps no other from being
+// taken back.
+func (s *Service) TakeBackDevices(ctx context.Context, subject string) error {
+	var unreadable error
+	for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.devices)) {
+		if err != nil {
+			return err
+		}
+		var bad error
+		err = s.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
+			bad = nil
+			if !r.Exists() {
+				return r, errNotTheirs
+			}
+			d, err := decodeDevice(r.Value)
+			if bad = err; err != nil || d.User.Subject != subject {
+				return r, errNotTheirs
+			}
+			d.User, d.Denied = login.Identity{}, true
+			return d.encode()
+		})
+		if err != nil && !errors.Is(err, errNotTheirs) {
+			return err
+		}
+		if bad != nil {
+			unreadable = bad
+		}
+	}
+	return unreadable
+}
+
 func (s *Service) decideDevice(ctx context.Context, code oauth.UserCode, id string, fn func(*DeviceRequest) error) error {
 	return s.store.Update(ctx, s.deviceKey(s.deviceHandle(code)), func(r store.Record) (store.Record, error) {
 		if !r.Exists() {

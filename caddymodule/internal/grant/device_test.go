@@ -10,6 +10,8 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
 
 // device is a device that waits.
@@ -192,5 +194,53 @@ func TestAnUnknownUserCode(t *testing.T) {
 	startDevice(t, e.Service)
 	if _, err := e.FindDevice(t.Context(), oauth.NewUserCode()); !errors.Is(err, grant.ErrNoDevice) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An operator takes back what a user has allowed devices that have not come for it.
+func TestTakingBackWhatDevicesWereAllowed(t *testing.T) {
+	e := newEnv(t)
+	allowed, open, ofBob := startDevice(t, e.Service), startDevice(t, e.Service), startDevice(t, e.Service)
+	allowDevice(t, e.Service, allowed)
+	bob := agreement(ofBob)
+	bob.User.Subject = "bob"
+	if err := e.AllowDevice(t.Context(), ofBob.userCode, bob); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := e.TakeBackDevices(t.Context(), "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPoll(t, e.Service, allowed, "access_denied")
+	wantPoll(t, e.Service, open, "authorization_pending")
+	if g, _, err := pollDevice(t, e.Service, ofBob); err != nil || g.User.Subject != "bob" {
+		t.Errorf("bob's device: %v", err)
+	}
+	if err := e.AllowDevice(t.Context(), allowed.userCode, agreement(allowed)); !errors.Is(err, grant.ErrDecided) {
+		t.Errorf("the form once more: %v", err)
+	}
+}
+
+func TestARecordThatCannotBeReadKeepsNoDeviceFromBeingTakenBack(t *testing.T) {
+	e := newEnv(t)
+	broken := startDevice(t, e.Service)
+	for key, err := range e.store.Inner().Keys(t.Context(), "test/device/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.store.Inner().Put(t.Context(), key, store.Record{Value: []byte(`{"v":9}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allowed := startDevice(t, e.Service)
+	allowDevice(t, e.Service, allowed)
+	if err := e.TakeBackDevices(t.Context(), "alice"); err == nil {
+		t.Errorf("nobody is told of the record of %s", broken.userCode)
+	}
+	wantPoll(t, e.Service, allowed, "access_denied")
+	e.store.FailMethods(storetest.Before)
+	if err := e.TakeBackDevices(t.Context(), "alice"); !errors.Is(err, storetest.ErrInjected) {
+		t.Errorf("a fault of the store: %v", err)
 	}
 }

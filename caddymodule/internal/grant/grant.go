@@ -55,8 +55,11 @@ type refreshState struct {
 }
 
 // Active reports whether the grant can still yield tokens.
-func (g *Grant) Active(now time.Time) bool {
-	return g.Revoked.IsZero() && !g.Denied && g.Code.Used && now.Before(g.Expires)
+func (g *Grant) Active(now time.Time) bool { return g.alive(now) && g.Code.Used }
+
+// alive reports whether the grant is active, or will be once its code is redeemed.
+func (g *Grant) alive(now time.Time) bool {
+	return g.Revoked.IsZero() && !g.Denied && now.Before(g.Expires)
 }
 
 func decode(data []byte) (*Grant, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
@@ -43,10 +44,10 @@ func (s *Service) RevokeFor(ctx context.Context, subject, id string) (*Grant, er
 	return before, err
 }
 
-// RevokeAllFor ends the active grants of a user that which picks, and returns how
-// many it has ended.
+// RevokeAllFor ends the grants of a user that which picks, those of codes that nobody
+// has redeemed yet among them, and returns how many of them were active.
 func (s *Service) RevokeAllFor(ctx context.Context, subject string, which func(*Grant) bool) (ended int, err error) {
-	grants, err := s.ListFor(ctx, subject)
+	grants, err := s.aliveOf(ctx, subject)
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +58,9 @@ func (s *Service) RevokeAllFor(ctx context.Context, subject string, which func(*
 		if err := s.Revoke(ctx, g.ID); err != nil {
 			return ended, err
 		}
-		ended++
+		if g.Code.Used {
+			ended++
+		}
 	}
 	return ended, nil
 }
@@ -105,13 +108,19 @@ func (s *Service) ClientOf(ctx context.Context, token string) (string, error) {
 
 // ListFor returns the active grants of a user, in no particular order.
 func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error) {
+	grants, err := s.aliveOf(ctx, subject)
+	return slices.DeleteFunc(grants, func(g *Grant) bool { return !g.Code.Used }), err
+}
+
+// aliveOf returns the grants of a user that are active, or will be.
+func (s *Service) aliveOf(ctx context.Context, subject string) ([]*Grant, error) {
 	var out []*Grant
 	now := time.Now()
 	for g, err := range s.listPart(ctx, s.UserPart(subject)) {
 		if err != nil {
 			return nil, err
 		}
-		if g.User.Subject == subject && g.Active(now) {
+		if g.User.Subject == subject && g.alive(now) {
 			out = append(out, g)
 		}
 	}
@@ -123,7 +132,7 @@ func (s *Service) ListFor(ctx context.Context, subject string) ([]*Grant, error)
 func (s *Service) AnyAlive(ctx context.Context, user string) (bool, error) {
 	now := time.Now()
 	for g, err := range s.listPart(ctx, user) {
-		if err != nil || g.Revoked.IsZero() && !g.Denied && now.Before(g.Expires) {
+		if err != nil || g.alive(now) {
 			return err == nil, err
 		}
 	}

@@ -64,6 +64,32 @@ func TestListForHasTheActiveGrantsOfOneUser(t *testing.T) {
 	})
 }
 
+// A code that is on its way to the client is not listed, and ends all the same.
+func TestRevokeAllForEndsCodesAsWell(t *testing.T) {
+	e := newEnv(t)
+	_, token := e.connect(t, of("alice", "request1"))
+	_, other := e.connect(t, of("alice", "another"))
+	code, kept := e.allow(t, of("alice", "request2")), e.allow(t, of("bob", "request1"))
+	ended, err := e.RevokeAllFor(t.Context(), "alice", func(g *grant.Grant) bool { return g.ID != e.KeyOf(other) })
+	if err != nil || ended != 1 {
+		t.Errorf("%d active grants have ended, %v; want 1", ended, err)
+	}
+	_, _, err = e.Redeem(t.Context(), redemption(code))
+	wantCode(t, err, "invalid_grant")
+	_, _, err = e.Refresh(t.Context(), renewal(token))
+	wantCode(t, err, "invalid_grant")
+	_, _, redeemErr := e.Redeem(t.Context(), redemption(kept))
+	_, _, refreshErr := e.Refresh(t.Context(), renewal(other))
+	for name, err := range map[string]error{"bob's code": redeemErr, "the grant that was not picked": refreshErr} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if ended, err := e.RevokeAllFor(t.Context(), "alice", func(*grant.Grant) bool { return true }); err != nil || ended != 1 {
+		t.Errorf("the rest: %d, %v", ended, err)
+	}
+}
+
 func TestRevokeForReachesOwnGrantsOnly(t *testing.T) {
 	e := newEnv(t)
 	g, token := e.connect(t, of("alice", "request1"))
