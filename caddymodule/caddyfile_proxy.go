@@ -78,7 +78,7 @@ func tunedTransport(raw json.RawMessage) (json.RawMessage, error) {
 	t.DialTimeout = caddy.Duration(proxyDialTimeout)
 	t.ReadBufferSize = proxyBufferSize
 	t.WriteBufferSize = proxyBufferSize
-	return caddyconfig.JSONModuleObject(t, "protocol", "http", nil), nil
+	return caddyconfig.JSONModuleObject(t, "protocol", transportName, nil), nil
 }
 
 // upstreamHost returns the Host header for the upstreams. MCP servers that

@@ -137,10 +137,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 			r.Header[f.Header] = []string{value}
 		}
 	}
-	if err := s.links[passed.Resource].identify(r, passed.Claims, borrowed); err != nil {
+	link := s.links[passed.Resource]
+	if err := link.identify(r, passed.Claims, borrowed); err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
-	if err := next.ServeHTTP(answer, r); err != nil {
+	if err := next.ServeHTTP(answer, conceal(r, link.headers())); err != nil {
 		return err
 	}
 	// Not deferred: when the upstream breaks off, the server aborts the
