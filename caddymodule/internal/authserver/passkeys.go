@@ -76,7 +76,7 @@ func (s *Server) showPasskey(w http.ResponseWriter, r *http.Request, tx *transac
 
 // newQuestion is what a transaction keeps while a browser is asked for a passkey.
 func newQuestion(asked factor.Ceremony) *pending {
-	return &pending{ID: rand.Text(), Nonce: asked.Challenge}
+	return &pending{ID: rand.Text(), Nonce: asked.Challenge, Standing: asked.Standing}
 }
 
 // takePasskey signs in whose passkey has signed the challenge. A person cannot
@@ -193,7 +193,8 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = factor.ErrDenied
 	if len(answer) <= maxAnswer {
-		err = s.factors.FinishAdd(r.Context(), current.User, f.tx.Pending.Nonce, name, []byte(answer))
+		asked := factor.Ceremony{Challenge: f.tx.Pending.Nonce, Standing: f.tx.Pending.Standing}
+		err = s.factors.FinishAdd(r.Context(), current.User, asked, name, []byte(answer))
 	}
 	tx := f.tx.resumed()
 	switch {

@@ -52,6 +52,29 @@ func TestNewPasskeysThatFail(t *testing.T) {
 	}
 }
 
+func TestANewPasskeyOfAnotherTabHasToBeAskedForAgain(t *testing.T) {
+	s := newSite(t)
+	b, _ := s.signedIn("alice")
+	one, two := b.get("/account/passkey"), b.get("/account/passkey")
+	create := func(p *page) string {
+		answer, err := newAuthenticator().Create(p.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	if p := one.send("/account/passkey", "answer", create(one), "name", "First"); !strings.Contains(p.body, "Added First") {
+		t.Fatalf("the first: %d\n%s", p.status, p.body)
+	}
+	again := two.send("/account/passkey", "answer", create(two), "name", "Phone")
+	if again.status != http.StatusForbidden || again.failure() == "" {
+		t.Errorf("the second: %d %q", again.status, again.failure())
+	}
+	if p := again.send("/account/passkey", "answer", create(again), "name", "Third"); !strings.Contains(p.body, "Added Third") || strings.Contains(p.body, "Phone") {
+		t.Errorf("the third: %d\n%s", p.status, p.body)
+	}
+}
+
 func TestRemovingAPasskey(t *testing.T) {
 	s, a, b := withPasskey(t)
 	bob, _ := s.signedIn("bob")

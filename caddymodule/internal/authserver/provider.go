@@ -28,6 +28,7 @@ type pending struct {
 	ID       string  `json:"id,omitempty"` // of this one attempt
 	Login    string  `json:"l,omitempty"`
 	Nonce    string  `json:"n,omitempty"` // for the provider, or the challenge for a passkey
+	Standing string  `json:"s,omitempty"` // of the passkeys that there were, while a new one is asked for
 	Verifier string  `json:"v,omitempty"`
 	For      purpose `json:"f"` // the purpose that the transaction had
 

@@ -117,7 +117,7 @@ func (s *site) add(user login.Identity, a *factortest.Authenticator) error {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return s.FinishAdd(s.t.Context(), user, c.Challenge, "Laptop", answer)
+	return s.FinishAdd(s.t.Context(), user, c, "Laptop", answer)
 }
 
 // signIn signs in with an authenticator, as a page does.

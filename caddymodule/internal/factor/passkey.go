@@ -6,6 +6,8 @@ package factor
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +65,8 @@ func (s *Service) HasPasskeys() bool { return s.rp != nil }
 // Ceremony is a question to a browser about a passkey.
 type Ceremony struct {
 	Options   []byte // JSON for navigator.credentials
-	Challenge string // to be kept until the answer comes
+	Challenge string // to be kept until the answer comes, as is
+	Standing  string // of a question for a new passkey: those that there were
 }
 
 func newCeremony(options any, session *webauthn.SessionData, err error) (Ceremony, error) {
@@ -121,13 +124,29 @@ func (s *Service) BeginAdd(ctx context.Context, user login.Identity) (Ceremony, 
 	}
 	options, session, err := s.rp.BeginRegistration(h, webauthn.WithCredentialParameters(parameters),
 		webauthn.WithExclusions(webauthn.Credentials(h.WebAuthnCredentials()).CredentialDescriptors()))
-	return newCeremony(options, session, err)
+	asked, err := newCeremony(options, session, err)
+	asked.Standing = standing(h.passkeys)
+	return asked, err
 }
 
-// FinishAdd adds the passkey that a browser has made for a challenge. Adding the
-// same one again changes nothing.
-func (s *Service) FinishAdd(ctx context.Context, user login.Identity, challenge, name string, answer []byte) error {
-	fresh, err := s.made(user, challenge, answer)
+// standing stands for the passkeys of a user at a moment.
+func standing(passkeys []passkey) string {
+	all := sha256.New()
+	for _, p := range passkeys {
+		id := sha256.Sum256(p.ID)
+		all.Write(id[:])
+	}
+	return base64.RawURLEncoding.EncodeToString(all.Sum(nil))
+}
+
+// FinishAdd adds the passkey that a browser has made for a question, of which the
+// challenge and the standing count. Adding the same one again changes nothing. When
+// another one was added or removed since the question was asked, the answer is
+// refused: authenticators know by the question which passkeys there are, and one
+// that is asked twice at once would make two of which it keeps one, or two could
+// come in answer to one question.
+func (s *Service) FinishAdd(ctx context.Context, user login.Identity, asked Ceremony, name string, answer []byte) error {
+	fresh, err := s.made(user, asked.Challenge, answer)
 	if err != nil {
 		return err
 	}
@@ -141,6 +160,8 @@ func (s *Service) FinishAdd(ctx context.Context, user login.Identity, challenge,
 			return false, fmt.Errorf("%w: there is one with its id", ErrDenied)
 		case len(rec.Passkeys) >= MaxPasskeys:
 			return false, ErrFull
+		case standing(rec.Passkeys) != asked.Standing:
+			return false, fmt.Errorf("%w: others were added or removed since it was asked for", ErrDenied)
 		}
 		rec.Passkeys = append(rec.Passkeys, fresh)
 		return true, nil

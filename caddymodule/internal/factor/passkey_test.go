@@ -2,7 +2,10 @@ package factor
 
 import (
 	"errors"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor/factortest"
@@ -194,7 +197,7 @@ func TestNewPasskeysThatAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.FinishAdd(t.Context(), s.alice, second.Challenge, "x", answer); !errors.Is(err, ErrDenied) {
+		if err := s.FinishAdd(t.Context(), s.alice, second, "x", answer); !errors.Is(err, ErrDenied) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -212,12 +215,95 @@ func TestAddingTheSamePasskeyAgainChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := s.FinishAdd(t.Context(), s.alice, c.Challenge, "Laptop", answer); err != nil {
+		if err := s.FinishAdd(t.Context(), s.alice, c, "Laptop", answer); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if state, err := s.State(t.Context(), s.alice); err != nil || len(state.Passkeys) != 1 {
 		t.Errorf("there are %d passkeys, %v", len(state.Passkeys), err)
+	}
+}
+
+// Of answers to questions that were asked at once, the first one counts, whether
+// those are several questions or several answers to one.
+func TestOfNewPasskeysAtOnceOneIsAdded(t *testing.T) {
+	const at = 20
+	for name, ask := range map[string]func(s *site) []Ceremony{
+		"several questions": func(s *site) (out []Ceremony) {
+			for range at {
+				c, err := s.BeginAdd(s.t.Context(), s.alice)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				out = append(out, c)
+			}
+			return out
+		},
+		"one question": func(s *site) []Ceremony {
+			c, err := s.BeginAdd(s.t.Context(), s.alice)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return slices.Repeat([]Ceremony{c}, at)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.store.RepeatUpdates()
+			if err := s.add(s.alice, newAuthenticator()); err != nil {
+				t.Fatal(err)
+			}
+			a := newAuthenticator()
+			var added, refused atomic.Int32
+			var all sync.WaitGroup
+			for _, c := range ask(s) {
+				answer, err := a.Create(c.Options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					switch err := s.FinishAdd(t.Context(), s.alice, c, "Laptop", answer); {
+					case err == nil:
+						added.Add(1)
+					case errors.Is(err, ErrDenied):
+						refused.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			state, err := s.State(t.Context(), s.alice)
+			if err != nil || len(state.Passkeys) != 2 || added.Load() != 1 || refused.Load() != at-1 {
+				t.Errorf("%d were added and %d refused; there are %d, %v", added.Load(), refused.Load(), len(state.Passkeys), err)
+			}
+			if err := s.add(s.alice, newAuthenticator()); err != nil {
+				t.Errorf("another one after that: %v", err)
+			}
+		})
+	}
+}
+
+func TestAPasskeyThatWasRemovedMeanwhileIsNoticed(t *testing.T) {
+	s := newSite(t)
+	if err := s.add(s.alice, newAuthenticator()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.BeginAdd(t.Context(), s.alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := newAuthenticator().Create(c.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := s.State(t.Context(), s.alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.RemovePasskey(t.Context(), s.alice, state.Passkeys[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FinishAdd(t.Context(), s.alice, c, "x", answer); !errors.Is(err, ErrDenied) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -239,7 +325,7 @@ func TestThereIsABoundToPasskeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.FinishAdd(t.Context(), s.alice, late.Challenge, "x", answer); !errors.Is(err, ErrFull) {
+	if err := s.FinishAdd(t.Context(), s.alice, late, "x", answer); !errors.Is(err, ErrFull) {
 		t.Errorf("one that was begun before: %v", err)
 	}
 	// Those of before the last password make room.
