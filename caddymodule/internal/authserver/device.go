@@ -202,7 +202,10 @@ func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) 
 	if !ok {
 		return s.askUserCode(w, r, f.tx.Locales, pages.Device{Failure: pages.UnknownUserCode, Code: typed})
 	}
-	right, wait := s.tryUserCode(r)
+	right, wait, err := s.tryUserCode(r)
+	if err != nil {
+		return err
+	}
 	if wait > 0 {
 		s.auditAuthorization(r.Context(), audit.ByUser, "too many user codes")
 		s.cfg.Metrics.RateLimited("user_code")
@@ -228,19 +231,29 @@ func (s *Server) enterUserCode(w http.ResponseWriter, r *http.Request, f *form) 
 }
 
 // tryUserCode counts a guess. It returns what takes it back, or for how long to
-// wait.
-func (s *Server) tryUserCode(r *http.Request) (right func(), wait time.Duration) {
+// wait. Who is signed in has a count of their own: otherwise a few strangers who
+// guess could keep everybody from letting a device in.
+func (s *Server) tryUserCode(r *http.Request) (right func(), wait time.Duration, err error) {
+	current, err := s.session(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	if current != nil {
+		user := "user " + current.User.Subject
+		wait, _ := s.userCodes.Take(r.Context(), user)
+		return func() { s.userCodes.Return(user) }, wait, nil
+	}
 	peer := limit.Peer(s.cfg.ClientIP(r))
 	if wait, _ := s.userCodes.Take(r.Context(), peer); wait > 0 {
-		return nil, wait
+		return nil, wait, nil
 	}
 	if wait, _ := s.allUserCodes.Take(r.Context(), ""); wait > 0 {
-		return nil, wait
+		return nil, wait, nil
 	}
 	return func() {
 		s.userCodes.Return(peer)
 		s.allUserCodes.Return("")
-	}, 0
+	}, 0, nil
 }
 
 // deviceConsent shows the page that comes next after the code: sign-in, or consent,

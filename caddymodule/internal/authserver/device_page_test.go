@@ -120,6 +120,17 @@ func TestGuessesOfUserCodes(t *testing.T) {
 		if p := other.enter(d.userCode); p.status != http.StatusTooManyRequests {
 			t.Errorf("after a hundred wrong codes from ten addresses: %d", p.status)
 		}
+		alice, _ := s.signedIn("alice")
+		if p := alice.enter(d.userCode); !strings.Contains(p.body, `value="allow"`) {
+			t.Errorf("somebody who is signed in is held back by strangers: %d", p.status)
+		}
+		for range 10 {
+			alice.enter("BBBB-BBBB")
+		}
+		alice.peer = "192.0.2.201:1"
+		if p := alice.enter(d.userCode); p.status != http.StatusTooManyRequests {
+			t.Errorf("after ten wrong codes of somebody who is signed in: %d", p.status)
+		}
 		time.Sleep(time.Minute)
 		if p := other.enter(d.userCode); !p.has("/login") {
 			t.Errorf("a minute later: %d", p.status)

@@ -3,16 +3,11 @@ package authserver
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/factor"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
 )
-
-// recentSignIn is how old a sign-in may be for new ways to sign in: whoever finds
-// an unlocked browser shall not make one that lasts.
-const recentSignIn = 5 * time.Minute
 
 // signInView is how a user signs in, for the account page; nil for users whose
 // sign-in is elsewhere.
@@ -80,7 +75,7 @@ func (s *Server) showFactor(w http.ResponseWriter, r *http.Request, tx *transact
 	case state.App:
 		tx.Secret = nil
 	case tx.Secret != nil:
-	case time.Since(current.Since) > recentSignIn:
+	case !current.recent():
 		return s.signInAgain(w, r, pathFactor)
 	default:
 		tx.Secret = factor.NewSecret()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/audit"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver/pages"
@@ -152,7 +151,7 @@ func (s *Server) newPasskey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if current == nil || time.Since(current.Since) > recentSignIn {
+	if current == nil || !current.recent() {
 		return s.signInAgain(w, r, pathNewPasskey)
 	}
 	return s.showNewPasskey(w, r, newTransaction(forAccount, s.cookies.ensureBrowser(w, r)), current, pages.Failed{})
@@ -223,11 +222,15 @@ func passkeyName(typed string) string {
 
 func passkeyID(id []byte) string { return base64.RawURLEncoding.EncodeToString(id) }
 
-// removePasskey takes a passkey away.
+// removePasskey takes a passkey away. That needs a sign-in of late as well: where a
+// second factor is required, the password would be enough to set one up afterwards.
 func (s *Server) removePasskey(w http.ResponseWriter, r *http.Request) error {
 	f, current, err := s.factorForm(w, r, forAccount)
 	if err != nil {
 		return err
+	}
+	if !current.recent() {
+		return s.signInAgain(w, r, pathAccount)
 	}
 	id, err := base64.RawURLEncoding.DecodeString(f.get(pages.FieldPasskey))
 	if err := f.err(); err != nil {

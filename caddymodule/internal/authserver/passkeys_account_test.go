@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -97,6 +99,24 @@ func TestRemovingAPasskey(t *testing.T) {
 	if p := s.browser().get("/account").usePasskey(a); p.status != http.StatusForbidden {
 		t.Errorf("it still signs in: %d", p.status)
 	}
+}
+
+func TestRemovingAPasskeyNeedsASignInOfLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a, b := withPasskey(t)
+		time.Sleep(5*time.Minute + time.Second)
+		p := b.get("/account").send("/account/passkey/remove")
+		if !p.has("/login") || !strings.Contains(p.body, "sign in once more") {
+			t.Fatalf("got %d\n%s", p.status, p.body)
+		}
+		p = p.usePasskey(a)
+		if p = p.send("/account/passkey/remove"); !strings.Contains(p.body, "Removed Laptop") {
+			t.Errorf("after signing in again: %d", p.status)
+		}
+		if q := s.browser().get("/account").usePasskey(a); q.status != http.StatusForbidden {
+			t.Errorf("it still signs in: %d", q.status)
+		}
+	})
 }
 
 func TestThereAreTenPasskeysAtMost(t *testing.T) {

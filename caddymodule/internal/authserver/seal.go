@@ -105,6 +105,11 @@ func (t *transaction) resumed() *transaction {
 	return &next
 }
 
+// clockError is how far ahead of the clock a time may be, as nodes have clocks of
+// their own. What is further ahead was noted before the clock was set back, and tells
+// nothing.
+const clockError = time.Minute
+
 // maxSealed bounds a sealed transaction in bytes.
 const maxSealed = 24 << 10
 
@@ -165,7 +170,7 @@ func (s *sealer) open(sealed string, p purpose, browser []byte) (*transaction, e
 	if browser == nil || !bytes.Equal(t.Browser, browser) {
 		return nil, errOtherBrowser
 	}
-	if age := time.Since(t.Started); age > grant.RequestLifetime || age < -time.Minute {
+	if age := time.Since(t.Started); age > grant.RequestLifetime || age < -clockError {
 		return nil, errSealExpired
 	}
 	return t, nil

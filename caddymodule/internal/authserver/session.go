@@ -35,6 +35,16 @@ type session struct {
 
 const sessionVersion = 1
 
+// recentSignIn is how old a sign-in may be for a change of the ways to sign in:
+// whoever finds an unlocked browser shall not make one that lasts.
+const recentSignIn = 5 * time.Minute
+
+// recent reports whether the person has signed in of late.
+func (s *session) recent() bool {
+	age := time.Since(s.Since)
+	return age <= recentSignIn && age >= -clockError
+}
+
 var lowerBase32 = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 func encode32(b []byte) string { return strings.ToLower(lowerBase32.EncodeToString(b)) }

@@ -64,6 +64,9 @@ func (t *transaction) readSignIn(prompt, maxAge, hint string) *oauth.Error {
 
 // outdated reports whether a sign-in of that time does not do for the request.
 func (t *transaction) outdated(since time.Time) bool {
+	if time.Until(since) > clockError {
+		return t.Prompt != "" || t.MaxAge != nil
+	}
 	return t.Prompt != "" && since.Before(t.Started) || t.MaxAge != nil && t.Started.Sub(since) > *t.MaxAge
 }
 
