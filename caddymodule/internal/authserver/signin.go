@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,7 +155,7 @@ func (s *Server) turnedAway(tx *transaction, user login.Identity) error {
 
 // vouched is who the request is from by the word of what is in front of the
 // server. That counts more than a session, which only lasts as long as the word
-// says the same.
+// says the same: it ends with another one, also when nobody comes in its place.
 func (s *Server) vouched(w http.ResponseWriter, r *http.Request, tx *transaction, current *session) (*session, error) {
 	if s.cfg.Request == nil {
 		return current, nil
@@ -164,16 +165,26 @@ func (s *Server) vouched(w http.ResponseWriter, r *http.Request, tx *transaction
 	case errors.Is(err, login.ErrDenied):
 		tx.unvouched = true
 		if current != nil && s.cfg.Request.Recognizes(current.User) {
-			return nil, nil
+			return nil, s.dropSession(r)
 		}
 		return current, nil
 	case err != nil:
 		return nil, unavailable(err)
-	}
-	if current != nil && current.User.Subject == user.Subject && current.User.Provider == user.Provider && !tx.outdated(current.Since) {
+	case current != nil && s.saysTheSame(user, current.User) && !tx.outdated(current.Since):
 		return current, nil
+	case current != nil && s.cfg.Request.Recognizes(current.User):
+		if err := s.dropSession(r); err != nil {
+			return nil, err
+		}
 	}
 	return s.welcome(w, r, tx, user, nil)
+}
+
+// saysTheSame reports whether somebody is who is remembered, with the same groups and
+// all else that decides what they may.
+func (s *Server) saysTheSame(user, remembered login.Identity) bool {
+	return user.Subject == remembered.Subject && user.Provider == remembered.Provider &&
+		user.Email == remembered.Email && user.Name == remembered.Name && slices.Equal(s.keepGroups(user.Groups), remembered.Groups)
 }
 
 // contradicts reports whether what is in front of the server does not say any more
@@ -189,7 +200,7 @@ func (s *Server) contradicts(r *http.Request, asked login.Identity) (bool, error
 	case err != nil:
 		return false, unavailable(err)
 	}
-	return user.Subject != asked.Subject || user.Provider != asked.Provider, nil
+	return !s.saysTheSame(user, asked), nil
 }
 
 // vouchedElsewhere signs in whom a proxy vouches for on the way to the account page

@@ -12,8 +12,9 @@ import (
 
 // front is a proxy in front that says who makes each request; "" for nobody.
 type front struct {
-	user  string
-	asked []string // paths
+	user   string
+	groups []string
+	asked  []string // paths
 }
 
 func (f *front) Recognizes(id login.Identity) bool { return id.Provider == "header" }
@@ -23,7 +24,7 @@ func (f *front) Identify(r *http.Request) (login.Identity, error) {
 	if f.user == "" {
 		return login.Identity{}, login.ErrDenied
 	}
-	return login.Identity{Subject: "header:" + f.user, Email: f.user + "@example.com", Provider: "header"}, nil
+	return login.Identity{Subject: "header:" + f.user, Email: f.user + "@example.com", Provider: "header", Groups: f.groups}, nil
 }
 
 func newVouchedSite(t *testing.T, f *front, change ...func(*authserver.Config)) *site {
@@ -52,6 +53,50 @@ func TestAProxySaysWhoItIs(t *testing.T) {
 	f.user = ""
 	if p := consent(); p.status != http.StatusForbidden || p.problem() != "login_failed" {
 		t.Errorf("without the word of the proxy: %d %q", p.status, p.problem())
+	}
+}
+
+// What the proxy said at the sign-in counts no longer than it says so: not at the
+// authorization endpoint, and not at the pages that it is not asked about.
+func TestASessionEndsWithTheWordOfAProxy(t *testing.T) {
+	for name, change := range map[string]func(*front){
+		"another group":         func(f *front) { f.groups = []string{"guests"} },
+		"no group":              func(f *front) { f.groups = nil },
+		"a user who may not in": func(f *front) { f.user, f.groups = "dave", nil },
+		"nobody":                func(f *front) { f.user = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &front{user: "carol", groups: []string{"staff"}}
+			s := newVouchedSite(t, f, func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Groups: []string{"staff"}} })
+			b := s.browser()
+			address := "/authorize?" + authorization(s.register()).Encode()
+			open := b.get(address)
+			if !open.has("/authorize") || !b.get("/account").has("/logout") {
+				t.Fatalf("before that: %d %q", open.status, open.problem())
+			}
+			change(f)
+			if p := open.submit("decision", "allow"); p.status != http.StatusBadRequest {
+				t.Errorf("the decision on the page that is open: %d", p.status)
+			}
+			if p := b.get(address); p.status != http.StatusForbidden {
+				t.Errorf("another request: %d", p.status)
+			}
+			if b.get("/account").has("/logout") {
+				t.Error("the session goes on")
+			}
+		})
+	}
+	f := &front{user: "carol", groups: []string{"staff"}}
+	s := newVouchedSite(t, f)
+	b, id := s.browser(), s.register()
+	b.get("/authorize?" + authorization(id).Encode())
+	session := b.cookie("__Host-mcp_session")
+	if b.get("/authorize?" + authorization(id).Encode()); b.cookie("__Host-mcp_session") != session {
+		t.Error("the same word makes a new session")
+	}
+	f.groups = []string{"staff", "admins"}
+	if b.get("/authorize?" + authorization(id).Encode()); b.cookie("__Host-mcp_session") == session || !b.get("/account").has("/logout") {
+		t.Error("a further group makes no new session")
 	}
 }
 
