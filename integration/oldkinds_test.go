@@ -77,34 +77,19 @@ func kindsGateway(t *testing.T, upstream, binary, file, provider, more string, e
 // TestOldKinds opens a store of an earlier version that has every kind of record. Each is still good for what it was.
 func TestOldKinds(t *testing.T) {
 	t.Parallel()
-	folders, err := filepath.Glob("testdata/kinds-*")
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("there are no stores of earlier versions: %v", err)
-	}
-	for _, folder := range folders {
-		t.Run(filepath.Base(folder), func(t *testing.T) {
-			t.Parallel()
-			file := filepath.Join(t.TempDir(), "state.db")
-			if err := os.WriteFile(file, readGzip(t, filepath.Join(folder, "state.db.gz")), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			var s oldKinds
-			if err := json.Unmarshal(readGzip(t, filepath.Join(folder, "tokens.json.gz")), &s); err != nil {
-				t.Fatal(err)
-			}
-			postpone(t, file)
-			rec := startRecorder(t)
-			// The signing key is older than an hour, so another one takes its place.
-			g := kindsGateway(t, rec.address, "", file, s.Provider, "signing_key_lifetime 1h")
-			wantKinds(t, g)
-			t.Run("grants", func(t *testing.T) { s.checkGrants(t, g) })
-			t.Run("tokens of the provider", func(t *testing.T) { s.checkLent(t, g, rec) })
-			t.Run("sessions", func(t *testing.T) { s.checkSessions(t, g) })
-			t.Run("factors", func(t *testing.T) { s.checkFactors(t, g) })
-			t.Run("what was added and made by command", func(t *testing.T) { s.checkCommands(t, g) })
-			t.Run("what has ended", func(t *testing.T) { s.checkEnded(t, g) })
-		})
-	}
+	openStores(t, "testdata/kinds-*", func(t *testing.T, file string, s *oldKinds) {
+		postpone(t, file)
+		rec := startRecorder(t)
+		// The signing key is older than an hour, so another one takes its place.
+		g := kindsGateway(t, rec.address, "", file, s.Provider, "signing_key_lifetime 1h")
+		wantKinds(t, g)
+		t.Run("grants", func(t *testing.T) { s.checkGrants(t, g) })
+		t.Run("tokens of the provider", func(t *testing.T) { s.checkLent(t, g, rec) })
+		t.Run("sessions", func(t *testing.T) { s.checkSessions(t, g) })
+		t.Run("factors", func(t *testing.T) { s.checkFactors(t, g) })
+		t.Run("what was added and made by command", func(t *testing.T) { s.checkCommands(t, g) })
+		t.Run("what has ended", func(t *testing.T) { s.checkEnded(t, g) })
+	})
 }
 
 // postpone lets records that have ended since the store was written go on for a day, as docs/storage.md has the layout.
@@ -273,12 +258,7 @@ func TestWriteOldKinds(t *testing.T) {
 
 	g.forgetSecrets()
 	g.proc.stop()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeGzip(t, filepath.Join(*oldStore, "state.db.gz"), data)
-	writeGzip(t, filepath.Join(*oldStore, "tokens.json.gz"), []byte(jsonOf(t, s)))
+	keepStore(t, *oldStore, file, s)
 }
 
 func (s *oldKinds) makeGrants(t *testing.T, g *gateway, docs *documentServer) {

@@ -63,31 +63,50 @@ type oldClient struct{ ID, Secret string }
 // ended stays ended.
 func TestOldStore(t *testing.T) {
 	t.Parallel()
-	folders, err := filepath.Glob("testdata/store-*")
-	if err != nil || len(folders) == 0 {
+	openStores(t, "testdata/store-*", func(t *testing.T, file string, s *oldState) {
+		// The signing key is older than an hour, so another one takes its place.
+		g := oldGateway(t, "", file, "signing_key_lifetime 1h")
+		s.checkEnded(t, g)
+		s.checkGrants(t, g)
+		s.checkBrowser(t, g)
+		g.restart(false)
+		s.checkEnded(t, g)
+		s.checkBrowser(t, g)
+	})
+}
+
+// openStores runs a test on a copy of each store in folders of testdata, with what clients hold of it.
+func openStores[State any](t *testing.T, folders string, test func(t *testing.T, file string, s *State)) {
+	t.Helper()
+	found, err := filepath.Glob(folders)
+	if err != nil || len(found) == 0 {
 		t.Fatalf("there are no stores of earlier versions: %v", err)
 	}
-	for _, folder := range folders {
+	for _, folder := range found {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "state.db")
 			if err := os.WriteFile(file, readGzip(t, filepath.Join(folder, "state.db.gz")), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var s oldState
-			if err := json.Unmarshal(readGzip(t, filepath.Join(folder, "tokens.json.gz")), &s); err != nil {
+			s := new(State)
+			if err := json.Unmarshal(readGzip(t, filepath.Join(folder, "tokens.json.gz")), s); err != nil {
 				t.Fatal(err)
 			}
-			// The signing key is older than an hour, so another one takes its place.
-			g := oldGateway(t, "", file, "signing_key_lifetime 1h")
-			s.checkEnded(t, g)
-			s.checkGrants(t, g)
-			s.checkBrowser(t, g)
-			g.restart(false)
-			s.checkEnded(t, g)
-			s.checkBrowser(t, g)
+			test(t, file, s)
 		})
 	}
+}
+
+// keepStore writes such a folder.
+func keepStore(t *testing.T, folder, file string, s any) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeGzip(t, filepath.Join(folder, "state.db.gz"), data)
+	writeGzip(t, filepath.Join(folder, "tokens.json.gz"), []byte(jsonOf(t, s)))
 }
 
 func (s *oldState) checkEnded(t *testing.T, g *gateway) {
@@ -183,12 +202,7 @@ func TestWriteOldStore(t *testing.T) {
 	s.ServiceAccess = tokens(s.Service.signed(url.Values{"grant_type": {"client_credentials"}})).Access
 	s.Cookies = sessionCookie(t, v)
 	g.proc.stop()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeGzip(t, filepath.Join(*oldStore, "state.db.gz"), data)
-	writeGzip(t, filepath.Join(*oldStore, "tokens.json.gz"), []byte(jsonOf(t, s)))
+	keepStore(t, *oldStore, file, s)
 }
 
 func jsonOf(t *testing.T, value any) string {
