@@ -44,11 +44,7 @@ func (a *App) managed() map[string]managed {
 // managedIssuer returns the issuer that a request is about: the one it names, or
 // the only one.
 func managedIssuer(r *http.Request) (managed, error) {
-	app, err := runningApp()
-	if err != nil {
-		return managed{}, err
-	}
-	issuer, _, err := app.issuer(r.URL.Query().Get("issuer"))
+	app, issuer, _, err := issuerOf(r)
 	if err != nil {
 		return managed{}, err
 	}

@@ -77,11 +77,7 @@ func serveTokens(w http.ResponseWriter, r *http.Request) error {
 }
 
 func serveNewToken(w http.ResponseWriter, r *http.Request) error {
-	app, err := runningApp()
-	if err != nil {
-		return err
-	}
-	issuer, is, err := app.issuer(r.URL.Query().Get("issuer"))
+	app, issuer, is, err := issuerOf(r)
 	if err != nil {
 		return err
 	}
@@ -118,11 +114,7 @@ func serveNamedToken(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMethod(r, http.MethodDelete); err != nil {
 		return err
 	}
-	app, err := runningApp()
-	if err != nil {
-		return err
-	}
-	issuer, is, err := app.issuer(r.URL.Query().Get("issuer"))
+	app, issuer, is, err := issuerOf(r)
 	if err != nil {
 		return err
 	}
@@ -138,6 +130,16 @@ func serveNamedToken(w http.ResponseWriter, r *http.Request) error {
 	app.auditOf(issuer).Write(operated(r), audit.Event{Name: audit.APITokenRevoke, By: audit.ByOperator, Named: name})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// issuerOf returns the issuer that a request of the admin endpoint is about: the one
+// that the parameter names, or the only one.
+func issuerOf(r *http.Request) (app *App, issuer string, is *issuerState, err error) {
+	if app, err = runningApp(); err != nil {
+		return nil, "", nil, err
+	}
+	issuer, is, err = app.issuer(r.URL.Query().Get("issuer"))
+	return app, issuer, is, err
 }
 
 // issuer returns one of the issuers: the one of that name, or the only one.
