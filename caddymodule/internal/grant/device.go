@@ -171,12 +171,12 @@ func (s *Service) DenyDevice(ctx context.Context, code oauth.UserCode, id string
 // taken back.
 func (s *Service) TakeBackDevices(ctx context.Context, subject string) error {
 	var unreadable error
-	for key, err := range store.UniqueKeys(s.store.Keys(ctx, s.devices)) {
+	for e, err := range s.store.List(ctx, s.devices) {
 		if err != nil {
 			return err
 		}
 		var bad error
-		err = s.store.Update(ctx, key, func(r store.Record) (store.Record, error) {
+		err = s.store.Update(ctx, e.Key, func(r store.Record) (store.Record, error) {
 			bad = nil
 			if !r.Exists() {
 				return r, errNotTheirs
