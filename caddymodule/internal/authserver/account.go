@@ -165,7 +165,11 @@ func (s *Server) endApp(ctx context.Context, subject, id, by string) (*grant.Gra
 		ended = 1
 	}
 	c, err := s.recall(ctx, g)
-	if err == nil && s.remembers(c, g.Code.RedirectURI) {
+	// The second time it finds what one of them was remembered for meanwhile.
+	for range 2 {
+		if err != nil || !s.remembers(c, g.Code.RedirectURI) {
+			break
+		}
 		var others int
 		others, err = s.grants.RevokeAllFor(ctx, subject, func(other *grant.Grant) bool { return consentKeyOf(other) == consentKeyOf(g) })
 		ended += others

@@ -2,6 +2,8 @@ package authserver
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/grant"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 )
 
 // remembers reports whether what a person allows a client also answers its next
@@ -41,12 +44,18 @@ func consentKeyOf(g *grant.Grant) consentKey {
 	return newConsentKey(g.ClientID, g.Code.RedirectURI, g.Resource)
 }
 
-// remembered returns the scopes of a request that its user has allowed before, or
-// nil when the user has to be asked. The memory is the grant itself, for as long
+// memory is a consent that answers a request.
+type memory struct {
+	grantID string
+	scopes  oauth.Scopes
+}
+
+// remembered returns what of a request its user has allowed before, or nil when the
+// user has to be asked. The memory is the grant itself, for as long
 // as it lives: who removes an app on the account page is asked again. One that can
 // yield no more tokens, because it was made under another password, is none: a name
 // may have been given to another person.
-func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Client, current *session) (oauth.Scopes, error) {
+func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Client, current *session) (*memory, error) {
 	if tx.Ask || !s.remembers(c, tx.RedirectURI) {
 		return nil, nil
 	}
@@ -70,7 +79,7 @@ func (s *Server) remembered(ctx context.Context, tx *transaction, c *client.Clie
 		return nil, nil
 	}
 	// The optional scopes that were ticked then are part of the memory.
-	return append(asked, s.choices(tx, c, current.User, asked).Narrow(newest.Scopes)...), nil
+	return &memory{newest.ID, append(asked, s.choices(tx, c, current.User, asked).Narrow(newest.Scopes)...)}, nil
 }
 
 // answerRemembered answers a request that its user has allowed before, without a
@@ -79,17 +88,31 @@ func (s *Server) answerRemembered(w http.ResponseWriter, r *http.Request, tx *tr
 	if current == nil || !navigates(r) {
 		return false, nil
 	}
-	scopes, err := s.remembered(r.Context(), tx, c, current)
-	if err != nil || scopes == nil {
+	known, err := s.remembered(r.Context(), tx, c, current)
+	if err != nil || known == nil {
 		return false, err
 	}
-	code, err := s.permit(r, tx, c, current, scopes)
+	code, err := s.permit(r, tx, c, current, known.scopes)
 	if err != nil {
 		return false, err
 	}
-	s.auditAllowed(r, tx, scopes, code, audit.ByServer)
+	if forgotten, err := s.forgottenSince(r.Context(), known, code); err != nil || forgotten {
+		tx.ID = rand.Text() // the person is asked as for another request
+		return false, err
+	}
+	s.auditAllowed(r, tx, known.scopes, code, audit.ByServer)
 	sendBack(w, tx.RedirectURI, oauth.AuthorizationResponse{Code: code, State: tx.State, Issuer: s.cfg.Issuer})
 	return true, nil
+}
+
+// forgottenSince reports whether the consent that a code was given for ended before
+// the code was there: whoever has ended it has not seen the code, which ends here.
+func (s *Server) forgottenSince(ctx context.Context, known *memory, code string) (bool, error) {
+	_, err := s.grants.Find(ctx, known.grantID)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, s.grants.Revoke(ctx, s.grants.KeyOf(code))
+	}
+	return false, err
 }
 
 // navigates reports whether a person's browser goes to the page now. A look ahead,
