@@ -132,13 +132,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	s.gate.Strip(r)
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	setPlaceholders(repl, passed.Claims)
-	for _, f := range s.forward {
-		if value := headerValue(repl.ReplaceAll(f.Value, "")); value != "" {
-			r.Header[f.Header] = []string{value}
-		}
-	}
 	link := s.links[passed.Resource]
-	if err := link.identify(r, passed.Claims, borrowed); err != nil {
+	if err := s.tell(r, link, passed.Claims, borrowed); err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
 	if err := next.ServeHTTP(answer, conceal(r, link.headers())); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
@@ -165,20 +166,31 @@ func (s *site) signsInAt(login string) bool {
 	})
 }
 
-// identify adds to a request what its upstream is told. The header becomes one of
-// its own: the web server shows the one that came to its routes for errors, which
-// may lead to other servers when the upstream is down.
-func (l *upstreamLink) identify(r *http.Request, c *token.Claims, borrowed *lent) error {
-	if l.credential == nil && l.assertion == nil {
+// tell adds to a request what its upstream is told. The header becomes one of its
+// own: the web server shows the one that came to its routes for errors, which may
+// lead to other servers when the upstream is down.
+func (s *site) tell(r *http.Request, l *upstreamLink, c *token.Claims, borrowed *lent) error {
+	if len(s.forward) == 0 && l.credential == nil && l.assertion == nil {
 		return nil
 	}
 	r.Header = maps.Clone(r.Header)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for _, f := range s.forward {
+		if value := headerValue(repl.ReplaceAll(f.Value, "")); value != "" {
+			r.Header[f.Header] = []string{value}
+		}
+	}
+	return l.identify(r.Header, c, borrowed)
+}
+
+// identify adds what proves who is calling.
+func (l *upstreamLink) identify(h http.Header, c *token.Claims, borrowed *lent) error {
 	if l.credential != nil {
 		secret := l.credential.Secret
 		if borrowed != nil {
 			secret = borrowed.access
 		}
-		r.Header[l.credential.headerName()] = []string{l.credential.headerValue(secret)}
+		h[l.credential.headerName()] = []string{l.credential.headerValue(secret)}
 	}
 	if l.assertion == nil || c == nil {
 		return nil
@@ -187,7 +199,7 @@ func (l *upstreamLink) identify(r *http.Request, c *token.Claims, borrowed *lent
 	if err != nil {
 		return err
 	}
-	r.Header[l.assertion.headerName()] = []string{l.assertion.headerValue(raw)}
+	h[l.assertion.headerName()] = []string{l.assertion.headerValue(raw)}
 	return nil
 }
 
