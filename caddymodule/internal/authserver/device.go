@@ -24,7 +24,8 @@ import (
 // Everybody may ask for a device code, so an address may do so deviceMax times, and
 // all together deviceMaxAll times, within deviceWindow, which is also how long a
 // request is kept. So a node never keeps more than twice deviceMaxAll: those of a
-// window, and those of the next one until the first of them lapse.
+// window, and those of the next one until the first of them lapse. A client that an
+// operator has made known, and that proves to be it, may do so as often by itself.
 const (
 	deviceMax    = 30
 	deviceMaxAll = 1000
@@ -32,7 +33,7 @@ const (
 )
 
 // Guessing user codes (section 5.1). There are 20^8 = 2.56e10 of them, and at most
-// 2000 on a node, so a guess is right with a probability below 8e-8, and the 100 a
+// 2000 of strangers on a node, so a guess is right with a probability below 8e-8, and the 100 a
 // minute that all addresses together have with 8e-6: once in 89 days of guessing
 // without a pause, if the place for strangers is full all the time. With 20 devices
 // that wait it is once in 24 years. And whoever is right has to sign in before
@@ -81,7 +82,7 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 	if err != nil {
 		return nil, err
 	}
-	if err := s.spendDevice(r); err != nil {
+	if err := s.spendDevice(r, c); err != nil {
 		return nil, err
 	}
 	code, userCode, err := s.grants.StartDevice(r.Context(), grant.DeviceRequest{ClientID: c.ID, Resource: target.URL(), Scopes: scopes})
@@ -98,11 +99,15 @@ func (s *Server) startDevice(w http.ResponseWriter, r *http.Request) (*oauth.Dev
 }
 
 // spendDevice counts a request of a device. An address that is held back costs
-// the others nothing.
-func (s *Server) spendDevice(r *http.Request) error {
+// the others nothing, and strangers hold back no client that has proven to be none.
+func (s *Server) spendDevice(r *http.Request, c *client.Client) error {
+	whose := ""
+	if c.ByOperator() && !c.Public() {
+		whose = c.ID
+	}
 	wait, _ := s.devices.Take(r.Context(), limit.Peer(s.cfg.ClientIP(r)))
 	if wait == 0 {
-		wait, _ = s.allDevices.Take(r.Context(), "")
+		wait, _ = s.allDevices.Take(r.Context(), whose)
 	}
 	if wait == 0 {
 		return nil

@@ -173,6 +173,11 @@ func TestRequestsOfDevicesAreBounded(t *testing.T) {
 		if granted < 1000 || granted > 1010 {
 			t.Errorf("%d requests are kept, want about 1000", granted)
 		}
+		proven := request(http.MethodPost, "/device_authorization", url.Values{"client_id": {"tv"}, "client_secret": {"tv-secret"}})
+		proven.RemoteAddr = "203.0.113.8:1"
+		if a := s.program(proven); a.StatusCode != http.StatusOK {
+			t.Errorf("strangers hold back a client of the configuration: %d", a.StatusCode)
+		}
 		// It counts on over a reload of the configuration.
 		s.reopen(withDevices)
 		ask("203.0.113.9:1").refused(t, http.StatusTooManyRequests, "temporarily_unavailable")
