@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"caddymodule/store/filestore":            {"caddymodule/store", "caddymodule/store/internal/watch"},
 	"caddymodule/store/memstore":             {"caddymodule/store", "caddymodule/store/internal/watch"},
 	"caddymodule/store/redisstore":           {"caddymodule/store"},
-	"caddymodule/store/redisstore/redistest": {},
+	"caddymodule/store/redisstore/redistest": {"internal/freeport"},
 	"caddymodule/store/storetest":            {"caddymodule/store"},
 	"caddymodule/store/internal/watch":       {"caddymodule/store"},
 	"caddymodule/internal/oauth":             {},
@@ -92,9 +92,10 @@ var allowed = map[string][]string{
 	"mcpbackend/sample": {"mcpbackend/bugs"},
 	"mcpbackend/server": {"mcpbackend/bugs", "mcpbackend/cisco", "mcpbackend/sample"},
 	"cmd/caddy":         {"caddymodule", "mcpbackend/server"},
-	"cmd/bench":         {},
+	"cmd/bench":         {"internal/freeport"},
 	"cmd/build":         {},
 	"integration":       {},
+	"internal/freeport": {},
 }
 
 // mayImportCaddy are the packages that know Caddy. All others can be tested, and

@@ -21,6 +21,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // Hashes of testPassword that are cheap to compute.
@@ -95,12 +97,7 @@ func freePorts(t *testing.T, n int) []any {
 	t.Helper()
 	var ports []any
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() // when all are found
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, freeport.Caddy.Free(t))
 	}
 	return ports
 }

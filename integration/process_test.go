@@ -3,9 +3,6 @@ package integration
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // patience bounds every wait of these tests. It is no expectation about speed: whatever takes that long hangs.
@@ -105,32 +104,10 @@ func runCommand(t testing.TB, env []string, program string, args ...string) (std
 	return out.String(), errs.String(), err
 }
 
-// givenPorts are those that freePort has returned, on which nothing may listen yet.
-var givenPorts sync.Map
-
-// freePort returns a port of the loopback address on which nothing listens, for TCP and, because of HTTP/3, for UDP. It is
-// below those that systems give to connections and to listeners without a wish, which would take it before the process
-// that it is meant for listens.
+// freePort returns a port on which nothing listens.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 20_000 + rand.N(12_000)
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
-		ln.Close()
-		if err != nil {
-			continue
-		}
-		udp.Close()
-		if _, given := givenPorts.LoadOrStore(port, true); !given {
-			return port
-		}
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return 0
+	return freeport.Integration.Free(t)
 }
 
 // eventually waits until a condition holds that another process makes true.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // target is one thing to measure.
@@ -153,11 +155,11 @@ func (b *testbed) startCaddy(ctx context.Context, dir, binary string, config map
 }
 
 func (b *testbed) startGateway(ctx context.Context, dir, binary, upstream string) error {
-	plain, err := freePort()
+	plain, err := freeport.Commands.Find()
 	if err != nil {
 		return err
 	}
-	guarded, err := freePort()
+	guarded, err := freeport.Commands.Find()
 	if err != nil {
 		return err
 	}
@@ -177,7 +179,7 @@ func (b *testbed) startGateway(ctx context.Context, dir, binary, upstream string
 }
 
 func (b *testbed) startStock(ctx context.Context, dir, binary, upstream string) error {
-	plain, err := freePort()
+	plain, err := freeport.Commands.Find()
 	if err != nil {
 		return err
 	}
@@ -214,15 +216,6 @@ func clientToken(ctx context.Context, address string) (string, error) {
 		return "", fmt.Errorf("the token endpoint answered %s without a token", resp.Status)
 	}
 	return answer.AccessToken, nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func awaitPort(ctx context.Context, address string) error {

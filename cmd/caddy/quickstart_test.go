@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // output hands what the demo prints to the test.
@@ -22,24 +24,14 @@ func (o output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestQuickstartServesAndTellsHow(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	httpPort := freePort(t)
+	httpPort := freeport.Commands.Free(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	out := output{make(chan string, 64)}
 	done := make(chan error, 1)
-	go func() { done <- quickstart(ctx, freePort(t), httpPort, out) }()
+	go func() { done <- quickstart(ctx, freeport.Commands.Free(t), httpPort, out) }()
 	var text bytes.Buffer
 	for !strings.Contains(text.String(), "Ctrl-C to stop.") {
 		select {
@@ -119,7 +111,7 @@ func TestQuickstartNamesTheFlagOfATakenPort(t *testing.T) {
 	}
 	defer l.Close()
 	taken := l.Addr().(*net.TCPAddr).Port
-	_, err = newDemo(freePort(t), taken)
+	_, err = newDemo(freeport.Commands.Free(t), taken)
 	if err == nil || !strings.Contains(err.Error(), "--http-port") {
 		t.Errorf("error is %v", err)
 	}

@@ -1,10 +1,11 @@
 package redistest
 
 import (
-	"net"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // Cluster is a Redis Cluster whose slots are spread evenly over its masters.
@@ -50,10 +51,7 @@ func StartCluster(t testing.TB, masters int, withReplicas bool) *Cluster {
 
 func startNode(t testing.TB) *Server {
 	t.Helper()
-	_, bus, err := net.SplitHostPort(freeAddr(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	bus := strconv.Itoa(freeport.Redis.Free(t))
 	return start(t, nil, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000",
 		"--cluster-replica-validity-factor", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", "",
 		"--repl-diskless-sync-delay", "0")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/internal/freeport"
 )
 
 // patience bounds how long something may take that must happen.
@@ -71,7 +72,7 @@ func prepare(t testing.TB, cli []string) *Server {
 		}
 	}
 	dir := t.TempDir()
-	s := &Server{Addr: freeAddr(t), t: t, cli: cli, dir: dir}
+	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", freeport.Redis.Free(t)), t: t, cli: cli, dir: dir}
 	s.args = []string{"--bind", "127.0.0.1", "--dir", dir, "--logfile", filepath.Join(dir, "log")}
 	t.Cleanup(func() {
 		if s.running() {
@@ -84,23 +85,6 @@ func prepare(t testing.TB, cli []string) *Server {
 		}
 	})
 	return s
-}
-
-// freeAddr returns an address on which nobody listens at the moment. Its port is
-// below those that systems give to connections and to listeners without a wish,
-// which would take it before the server does.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(10_000)) //nolint:gosec // a guess would gain nothing
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
-		if err == nil {
-			_ = l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // Port returns the port in Addr.
