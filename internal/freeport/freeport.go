@@ -6,7 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -55,7 +55,7 @@ func (r Range) Free(t testing.TB) int {
 
 func isFree(port int) bool {
 	var listen net.ListenConfig
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)).String()
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	tcp, err := listen.Listen(context.Background(), "tcp", at)
 	if err != nil {
 		return false
