@@ -47,7 +47,8 @@ func (l *accessLogs) serve(w http.ResponseWriter, r *http.Request, next func() e
 	// Deferred, since a handler may break an answer off by a panic.
 	defer func() { l.write(w, seen, err) }()
 	if err = next(); err != nil && seen.secret {
-		err = l.fail(w, seen, err)
+		l.fail(w, r, seen, err)
+		err = nil
 	}
 	return err
 }
@@ -98,21 +99,45 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fail answers an error that Caddy would write a line about, with the address.
-// Where the configuration has routes for errors it writes none, unless it debugs.
-func (l *accessLogs) fail(w http.ResponseWriter, seen *logged, err error) error {
-	if seen.server.Errors != nil && len(seen.server.Errors.Routes) > 0 {
-		return err
-	}
+// fail answers an error in place of Caddy, which may write a line about it, with the
+// address. Where the configuration has routes for errors it does so when they fail,
+// and that is known too late to keep it from it.
+func (l *accessLogs) fail(w http.ResponseWriter, r *http.Request, seen *logged, err error) {
 	status, message, fields := errorFields(err)
+	level := zapcore.DebugLevel
 	if status >= http.StatusInternalServerError {
-		fields = append(fields, seen.requestField(), zap.Duration("duration", seen.duration()))
+		level = zapcore.ErrorLevel
+	}
+	if handled := seen.server.Errors; handled != nil && len(handled.Routes) > 0 {
+		failed := serveError(w, r, handled, err)
+		if failed == nil {
+			return
+		}
+		fields = append([]zap.Field{zap.String("error", failed.Error()), zap.Namespace("first_error"), zap.String("msg", message)}, fields...)
+		level, message = zapcore.ErrorLevel, "error handling handler error"
+	}
+	if level == zapcore.ErrorLevel {
+		fields = append([]zap.Field{seen.requestField(), zap.Duration("duration", seen.duration())}, fields...)
 		for _, logger := range seen.loggers(l.failure) {
 			logger.Error(message, fields...)
 		}
 	}
 	w.WriteHeader(status)
-	return nil
+}
+
+// serveError lets the routes for errors answer an error. They get the request as it
+// came.
+func serveError(w http.ResponseWriter, r *http.Request, to *caddyhttp.HTTPErrorConfig, err error) error {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		r.Method, r.RemoteAddr, r.RequestURI = original.Method, original.RemoteAddr, original.RequestURI
+		*r.URL = *original.URL
+	}
+	unhandled := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		status, _, _ := errorFields(err)
+		w.WriteHeader(status)
+		return nil
+	})
+	return to.Routes.Compile(unhandled).ServeHTTP(w, to.WithError(r, err))
 }
 
 // errorFields are the status, the message and the fields that Caddy has for an
