@@ -44,7 +44,8 @@ func (s *Server) ResetFactors(ctx context.Context, subject string) (before facto
 // before. Where a second factor is required, a passkey is one as well: were another
 // one set up in its place, the password alone would be enough for that.
 func (s *Server) afterPassword(w http.ResponseWriter, r *http.Request, tx *transaction, user login.Identity) error {
-	if s.factors != nil {
+	// Who is not allowed in is turned away first, and sets nothing up.
+	if s.factors != nil && s.admits(user) {
 		state, err := s.factors.State(r.Context(), user)
 		if err != nil {
 			return unavailable(err)

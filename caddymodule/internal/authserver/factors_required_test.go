@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/policy"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/login"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -89,6 +90,17 @@ func TestARequiredSecondFactorCannotBeSkipped(t *testing.T) {
 		t.Errorf("after the user has set one up elsewhere: %d", p.status)
 	} else if p = p.send("/login/code", "code", theirs.code(0)); !p.has("/authorize") {
 		t.Errorf("with the code of that one: %d", p.status)
+	}
+}
+
+func TestWhoIsNotAllowedSetsNoSecondFactorUp(t *testing.T) {
+	s := newSite(t, withRequired, func(cfg *authserver.Config) { cfg.Allow = &policy.Allow{Users: []string{"bob"}} })
+	b := s.browser()
+	if p := b.loginPage().signIn("alice", password); p.problem() != "access_denied" || p.has("/login/factor") || b.cookie("__Host-mcp_session") != "" {
+		t.Errorf("got %d %q", p.status, p.problem())
+	}
+	if p := s.browser().loginPage().signIn("bob", password); !p.has("/login/factor") {
+		t.Errorf("bob: %d %q", p.status, p.problem())
 	}
 }
 
