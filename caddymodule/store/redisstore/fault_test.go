@@ -219,7 +219,7 @@ func TestWritesFailWithoutTheReplicasTheyWaitFor(t *testing.T) {
 func TestFoldersLeaveNothingBehind(t *testing.T) {
 	server := redistest.StartServer(t)
 	s := open(t, Config{URL: "redis://" + server.Addr})
-	soon := time.Now().Add(300 * time.Millisecond)
+	soon := time.Now().Add(2 * time.Second)
 	for i := range 50 {
 		err := s.Put(t.Context(), "f/"+strconv.Itoa(i), store.Record{Value: []byte("v"), Expires: soon})
 		if err != nil {
@@ -229,11 +229,11 @@ func TestFoldersLeaveNothingBehind(t *testing.T) {
 	redistest.WaitUntil(t, "the folder is gone", func() bool { return server.Command("dbsize") == "0" })
 
 	put(t, s, "f/forever", "v")
-	err := s.Put(t.Context(), "f/short", store.Record{Value: []byte("v"), Expires: time.Now().Add(50 * time.Millisecond)})
+	err := s.Put(t.Context(), "f/short", store.Record{Value: []byte("v"), Expires: time.Now().Add(time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(1100 * time.Millisecond)
 	put(t, s, "f/forever", "w")
 	if n := server.Command("zcard", s.index("f/")); n != "1" {
 		t.Errorf("the index has %s names, want that of the record which is left", n)

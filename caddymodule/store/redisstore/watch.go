@@ -171,25 +171,34 @@ func (w *watcher) forward(ctx context.Context, from <-chan any) {
 	}
 }
 
-// beat publishes and waits for what comes back.
+// beat publishes and waits for what comes back. Whatever hangs, it ends in time:
+// as long as the watch goes on, its reader believes to hear everything.
 func (w *watcher) beat(ctx context.Context) {
 	limit := beatInterval + w.store.timeout
 	silence := time.NewTimer(limit)
 	defer silence.Stop()
 	next := time.NewTicker(beatInterval)
 	defer next.Stop()
+	end := time.Now().Add(limit)
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.store.closing:
 			return
-		case <-silence.C:
-			return
 		case <-w.heard:
 			silence.Reset(limit)
+			end = time.Now().Add(limit)
 		case <-next.C:
-			w.store.publish(ctx, fmt.Sprintf("%s%d", w.beats, n))
+			w.store.publish(ctx, end, fmt.Sprintf("%s%d", w.beats, n))
+		case <-silence.C:
+			select {
+			case <-w.heard: // while something was published
+				silence.Reset(limit)
+				end = time.Now().Add(limit)
+			default:
+				return
+			}
 		}
 	}
 }
@@ -197,8 +206,8 @@ func (w *watcher) beat(ctx context.Context) {
 // publish sends a beat. In a cluster each one starts at another node, so that
 // the links between the nodes are part of the proof. An error need not be told:
 // the beat does not come back.
-func (s *Store) publish(ctx context.Context, channel string) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+func (s *Store) publish(ctx context.Context, end time.Time, channel string) {
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	if node, err := s.nodeOf(ctx, channel); err == nil {
 		_ = s.failure(ctx, node.Publish(ctx, channel, "").Err())
