@@ -3,6 +3,8 @@ package authserver_test
 import (
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -61,5 +63,27 @@ func TestGuessesOfAPasswordCountOverAReload(t *testing.T) {
 	s.open(cfg)
 	if p = s.browser().get("/account").signIn("alice", password); p.status != http.StatusTooManyRequests {
 		t.Errorf("status %d; the limit was forgotten", p.status)
+	}
+}
+
+// What cannot be right is refused without the work of a hash, so a count for each such
+// name could push out those of accounts.
+func TestNamesThatCannotBeRightShareACount(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	values := b.get("/account").form("/login").values
+	for i := range 11 {
+		b.peer = "192.0.2." + strconv.Itoa(i) + ":1"
+		p := b.postOnce("/login", with(values, "username", "user"+strconv.Itoa(i), "password", strings.Repeat("x", 1025)))
+		want := http.StatusForbidden
+		if i == 10 {
+			want = http.StatusTooManyRequests
+		}
+		if p.status != want {
+			t.Errorf("try %d: %d, want %d", i, p.status, want)
+		}
+	}
+	if p := s.browser().get("/account").signIn("alice", password); !p.has("/logout") {
+		t.Errorf("alice is held back: %d", p.status)
 	}
 }

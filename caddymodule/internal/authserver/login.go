@@ -93,7 +93,11 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		v.Username = truncate(username, maxUsername)
 		return s.showLogin(w, r, f.tx, c, v)
 	}
-	try, wait := s.logins.Begin(r.Context(), username, s.cfg.ClientIP(r))
+	account := username
+	if !checkable(username, password) {
+		account = "" // a count for each would push out those of accounts, and nothing slows it down
+	}
+	try, wait := s.logins.Begin(r.Context(), account, s.cfg.ClientIP(r))
 	if wait > 0 {
 		s.cfg.Metrics.Login(metrics.LocalProvider, metrics.LoginLimited)
 		s.cfg.Metrics.RateLimited("login")
@@ -117,8 +121,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return s.afterPassword(w, r, f.tx, user)
 }
 
+// checkable reports whether a user name and a password can be right. Others are
+// refused without the work of a hash.
+func checkable(username, password string) bool {
+	return len(username) <= maxUsername && len(password) <= maxPassword && !strings.ContainsRune(username, 0)
+}
+
 func (s *Server) authenticate(r *http.Request, username, password string) (login.Identity, error) {
-	if s.cfg.Password == nil || len(username) > maxUsername || len(password) > maxPassword || strings.ContainsRune(username, 0) {
+	if s.cfg.Password == nil || !checkable(username, password) {
 		return login.Identity{}, login.ErrDenied
 	}
 	return s.cfg.Password.Authenticate(r.Context(), username, password)

@@ -16,9 +16,10 @@ import (
 // survives by being copied to the young half, and no request ever pays for a
 // sweep. It is safe for concurrent use.
 type Cache struct {
-	mu     sync.Mutex // held by everything that changes the cache
-	halves atomic.Pointer[halves]
-	size   int // of each half
+	mu       sync.Mutex // held by everything that changes the cache
+	halves   atomic.Pointer[halves]
+	removals atomic.Uint64 // counts what was removed before its time
+	size     int           // of each half
 }
 
 type halves struct{ young, old *gocache.Cache }
@@ -38,25 +39,30 @@ func newHalf() *gocache.Cache { return gocache.New(gocache.NoExpiration, 0) }
 
 // Get returns the value at key unless it has expired or was dropped.
 func (c *Cache) Get(key string) (any, bool) {
+	before := c.removals.Load()
 	h := c.halves.Load()
 	if v, ok := h.young.Get(key); ok {
 		return v, true
 	}
 	v, expires, ok := h.old.GetWithExpiration(key)
 	if !ok {
-		return nil, false
+		return c.halves.Load().young.Get(key) // where somebody may have moved it meanwhile
 	}
-	return c.keep(key, v, time.Until(expires)), true
+	return c.keep(before, key, v, time.Until(expires)), true
 }
 
 // keep moves an entry from the old half to the young one and returns the value
 // that is there then. The key is copied: the caller's may be a piece of something
-// large, such as the header of a request.
-func (c *Cache) keep(key string, v any, lifetime time.Duration) any {
+// large, such as the header of a request. Nothing is moved when something was
+// removed since before: it may be this entry, which would come back to life.
+func (c *Cache) keep(before uint64, key string, v any, lifetime time.Duration) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if newer, ok := c.halves.Load().young.Get(key); ok {
 		return newer // somebody has set it meanwhile
+	}
+	if c.removals.Load() != before {
+		return v
 	}
 	c.set(strings.Clone(key), v, lifetime)
 	return v
@@ -70,27 +76,34 @@ func (c *Cache) Set(key string, v any, lifetime time.Duration) {
 	c.set(key, v, lifetime)
 }
 
-// set is Set under the lock.
+// set is Set under the lock. Whoever reads meanwhile finds the old value or the new
+// one, and never nothing: what is looked up and made when it is not there would be
+// there twice. Were a copy left in the old half, it would come back to life when the
+// new entry expires.
 func (c *Cache) set(key string, v any, lifetime time.Duration) {
-	// Were a copy left in either half, it would come back to life when the new
-	// entry expires.
 	h := c.halves.Load()
-	h.young.Delete(key)
-	h.old.Delete(key)
 	if lifetime <= 0 {
+		c.removals.Add(1)
+		h.old.Delete(key)
+		h.young.Delete(key)
 		return
 	}
-	if h.young.ItemCount() >= c.size {
-		h = &halves{young: newHalf(), old: h.young}
-		c.halves.Store(h)
+	if _, there := h.young.Get(key); there || h.young.ItemCount() < c.size {
+		h.young.Set(key, v, lifetime)
+		h.old.Delete(key)
+		return
 	}
-	h.young.Set(key, v, lifetime)
+	next := &halves{young: newHalf(), old: h.young}
+	next.young.Set(key, v, lifetime)
+	next.old.Delete(key) // one that has expired
+	c.halves.Store(next)
 }
 
 // Clear drops all entries.
 func (c *Cache) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.removals.Add(1)
 	c.halves.Store(&halves{young: newHalf(), old: newHalf()})
 }
 

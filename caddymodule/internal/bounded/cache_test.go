@@ -142,6 +142,47 @@ func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
+// A value that takes the place of another one is there all the time, also while the
+// halves change places.
+func TestAReaderNeverFindsNothingInPlaceOfAValue(t *testing.T) {
+	c := bounded.NewCache(4)
+	c.Set("a", 0, time.Hour)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 20000 {
+			c.Set("a", i, time.Hour)
+			c.Set(fmt.Sprint("flood", i%3), i, time.Hour)
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if _, ok := c.Get("a"); !ok {
+			t.Fatal("it is gone for a moment")
+		}
+	}
+}
+
+func TestWhatIsRemovedStaysAway(t *testing.T) {
+	c := bounded.NewCache(2)
+	for range 2000 {
+		c.Set("a", 1, time.Hour)
+		c.Set("x", 0, time.Hour)
+		c.Set("y", 0, time.Hour) // "a" is in the old half now
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() { c.Get("a") })
+		}
+		c.Set("a", nil, 0)
+		readers.Wait()
+		want(t, c, "a", nil)
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	c := bounded.NewCache(1024)
 	for i := range 1024 {

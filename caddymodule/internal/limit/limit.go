@@ -106,6 +106,7 @@ type counter struct {
 	leased int       // all nodes have, or may still, as far as this one knows
 	step   int       // how much this node leases next
 	told   bool      // a refusal has been reported
+	gone   bool      // another counter takes its place
 }
 
 // Take counts one. When there is none left it returns for how long to wait, at
@@ -116,7 +117,6 @@ func (l *Limit) Take(ctx context.Context, key string) (wait time.Duration, news 
 		return 0, false
 	}
 	c := l.counter(key)
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if !now.Before(c.ends) {
@@ -141,9 +141,31 @@ func (l *Limit) begin(key string, c *counter, now time.Time) {
 	l.cache.Set(key, c, 2*l.window)
 }
 
-// counter returns the counter of a key. The lock makes many first requests at once
-// share one.
+// counter returns the counter of a key, and locks it.
 func (l *Limit) counter(key string) *counter {
+	for {
+		c := l.find(key)
+		c.mu.Lock()
+		if !c.gone {
+			return c
+		}
+		l.forget(key, c)
+		c.mu.Unlock()
+	}
+}
+
+// forget removes a counter that is gone, if it is there.
+func (l *Limit) forget(key string, c *counter) {
+	l.counts.mu.Lock()
+	defer l.counts.mu.Unlock()
+	if found, ok := l.cache.Get(key); ok && found == any(c) {
+		l.cache.Set(key, nil, 0)
+	}
+}
+
+// find returns the counter of a key. The lock makes many first requests at once
+// share one.
+func (l *Limit) find(key string) *counter {
 	if found, ok := l.cache.Get(key); ok {
 		return found.(*counter)
 	}
@@ -157,17 +179,22 @@ func (l *Limit) counter(key string) *counter {
 	return c
 }
 
-// Return gives back what was taken.
+// Return gives back what was taken. A key for which nothing is left to remember is
+// forgotten: whoever makes up keys that come to nothing would push out those that
+// count. What was leased from the store is kept, as it is not given back there.
 func (l *Limit) Return(key string) {
 	if l == nil {
 		return
 	}
 	c := l.counter(key)
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Now().Before(c.ends) && c.taken > 0 {
 		c.taken--
 		c.left++
+	}
+	if c.taken == 0 && !l.shared {
+		c.gone = true
+		l.forget(key, c)
 	}
 }
 
@@ -177,7 +204,6 @@ func (l *Limit) Left(key string) int {
 		return math.MaxInt
 	}
 	c := l.counter(key)
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !time.Now().Before(c.ends) {
 		return l.max
@@ -192,7 +218,6 @@ func (l *Limit) Wait(key string) time.Duration {
 		return 0
 	}
 	c := l.counter(key)
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	return max(time.Until(c.ends), 0)
 }

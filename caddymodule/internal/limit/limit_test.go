@@ -1,6 +1,9 @@
 package limit_test
 
 import (
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,6 +117,51 @@ func TestOnlyWhatWasTakenCanBeReturned(t *testing.T) {
 			t.Error("the next window has another number")
 		}
 	})
+}
+
+// Whoever makes up keys that come to nothing pushes out none that count.
+func TestWhatWasReturnedIsForgotten(t *testing.T) {
+	l := limit.NewCounts().Limit("x", 3, time.Hour)
+	if n := allowed(t, l, "alice", 5); n != 3 {
+		t.Fatalf("%d pass", n)
+	}
+	for i := range 100000 {
+		key := strconv.Itoa(i)
+		if wait, _ := l.Take(t.Context(), key); wait > 0 {
+			t.Fatalf("key %s waits %v", key, wait)
+		}
+		l.Return(key)
+	}
+	if n := allowed(t, l, "alice", 5); n != 0 {
+		t.Errorf("%d more pass", n)
+	}
+}
+
+// However takes and returns of a key meet, what is kept is no more than the limit.
+func TestTakesAndReturnsAtOnce(t *testing.T) {
+	const number = 5
+	l := limit.NewCounts().Limit("x", number, time.Hour)
+	var kept atomic.Int64
+	var all sync.WaitGroup
+	for worker := range 16 {
+		all.Go(func() {
+			for i := range 2000 {
+				if wait, _ := l.Take(t.Context(), "a"); wait > 0 {
+					continue
+				}
+				if (i+worker)%400 == 0 {
+					kept.Add(1)
+					continue
+				}
+				l.Return("a")
+			}
+		})
+	}
+	all.Wait()
+	kept.Add(int64(allowed(t, l, "a", 2*number)))
+	if kept.Load() != number {
+		t.Errorf("%d are kept, want %d", kept.Load(), number)
+	}
 }
 
 func TestNoLimit(t *testing.T) {
