@@ -70,7 +70,7 @@ func (s *Server) tellAbout(ctx context.Context, presented string, audiences []st
 	}
 	// This node may not have heard yet of what another one has revoked. Whoever
 	// asks wants to know it now.
-	revoked, err := s.revoker.revocations.Ask(ctx, claims.GrantID)
+	revoked, err := s.revoker.revocations.Ask(ctx, claims)
 	switch {
 	case err != nil:
 		return nil, err

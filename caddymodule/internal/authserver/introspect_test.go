@@ -11,10 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/assertion"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/authserver"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/client"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/oauth"
+	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/internal/token"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store"
 	"github.com/caddy-mcp-auth/caddy-mcp-auth/caddymodule/store/storetest"
 )
@@ -145,6 +148,30 @@ func TestWhatAnotherNodeHasRevokedIsNotActive(t *testing.T) {
 		t.Fatal("this node has heard of it, so the test shows nothing")
 	}
 	s.introspect(access).inactive(t, "revoked elsewhere")
+}
+
+// A client that another node has removed takes its tokens along, those of before.
+func TestTokensOfClientsThatAnotherNodeHasRemovedAreNotActive(t *testing.T) {
+	s := newSite(t, asking)
+	id := s.register()
+	access := s.tokens(id).text("access_token")
+	elsewhere, err := token.OpenRevocations(t.Context(), s.store.Inner(), "test/", zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := elsewhere.AddClient(t.Context(), id, time.Now().Add(-time.Hour), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.introspect(access); got.fields["active"] != true {
+		t.Errorf("a token of afterwards: %v", got.fields)
+	}
+	if err := elsewhere.AddClient(t.Context(), id, time.Time{}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if !s.good(access) {
+		t.Fatal("this node has heard of it, so the test shows nothing")
+	}
+	s.introspect(access).inactive(t, "removed elsewhere")
 }
 
 func TestOnlyServersOfTheConfigurationMayAsk(t *testing.T) {

@@ -92,17 +92,22 @@ func (r *Revocations) Has(grantID string) bool {
 	return ok
 }
 
-// Ask is Has by the word of the store as well, for callers who cannot wait until
-// this node has heard of what another one has revoked.
-func (r *Revocations) Ask(ctx context.Context, grantID string) (bool, error) {
-	if r.Has(grantID) {
+// Ask reports whether a token that is good here was revoked, with its grant or with
+// its client, by the word of the store: for callers who cannot wait until this node
+// has heard of what another one has revoked.
+func (r *Revocations) Ask(ctx context.Context, c *Claims) (bool, error) {
+	if r.Has(c.GrantID) {
 		return true, nil
 	}
-	_, err := r.store.Get(ctx, r.prefix+grantID)
+	_, err := r.store.Get(ctx, r.prefix+c.GrantID)
+	if !errors.Is(err, store.ErrNotFound) {
+		return err == nil, err
+	}
+	removed, err := r.store.Get(ctx, r.prefix+removalName(c.ClientID))
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil && c.IssuedAt <= refusedUntil(removed.Value), err
 }
 
 // minLifetime is how long an entry lives at least. Without it, a revocation could
