@@ -236,15 +236,13 @@ func (s *Server) RemoveClient(ctx context.Context, id string) (Removal, error) {
 	if !out.StillConfigured {
 		out.Grants, err = s.grants.RevokeClient(ctx, id)
 		s.cfg.Metrics.Revoked(metrics.ByAdmin, out.Grants)
-		switch {
-		case err != nil:
-			return out, err
-		case c == nil && out.Grants == 0:
-			return out, client.ErrUnknown
+		if c == nil && out.Grants == 0 {
+			return out, cmp.Or(err, client.ErrUnknown)
 		}
 	}
+	// Also when some grants are left: who goes on may find nothing to tell of.
 	s.cfg.Audit.Write(ctx, audit.Event{Name: audit.ClientRemove, By: audit.ByOperator, ClientID: id, Count: out.Grants})
-	return out, nil
+	return out, err
 }
 
 // forgetClient ends the access tokens of a client before it is gone, so that what

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -340,6 +341,9 @@ func TestARemovalSurvivesFaultsOfTheStore(t *testing.T) {
 			}
 			if _, err := s.RemoveClient(t.Context(), "both"); err != nil && !errors.Is(err, client.ErrUnknown) {
 				t.Errorf("call %d fails %s, and then: %v", n, when, err)
+			}
+			if !slices.ContainsFunc(s.events(), func(e map[string]any) bool { return e["event"] == "client.remove" }) {
+				t.Errorf("call %d fails %s, and nothing tells of the removal", n, when)
 			}
 		}
 		if s.good(person.text("access_token")) || s.good(machine.text("access_token")) || len(s.grants(authserver.GrantFilter{})) != 0 {
