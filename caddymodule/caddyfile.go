@@ -126,7 +126,7 @@ func init() {
 //
 //	reverse_proxy localhost:3000 {
 //		header_up Host {upstream_hostport}
-//		transport http {
+//		transport mcp_auth {
 //			dial_timeout                  3s
 //			keepalive_idle_conns_per_host 512
 //			compression                   off
